@@ -1,0 +1,1 @@
+"""The stream agents: ingest turns raw deliveries into events."""

@@ -1,0 +1,1 @@
+"""Events folded into PostgreSQL tables, and the projector that runs the projections."""

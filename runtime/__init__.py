@@ -1,0 +1,1 @@
+"""What every process of kommo-streams shares: settings, logs, metrics, health, problem answers, PostgreSQL, Redis."""

@@ -1,0 +1,113 @@
+"""Structured logs that never block the event loop and never carry a secret."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import re
+import sys
+from collections.abc import Iterator
+from logging.handlers import QueueHandler, QueueListener
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from runtime.metrics import LOG_LINES_DROPPED
+from runtime.settings import Settings, use_console
+
+QUEUE_LINES = 10_000
+
+# Webhook addresses, dashboard tokens and passwords in URLs: whoever puts one into a line by mistake, it stays out.
+_SECRETS = re.compile(r"(/webhooks/)[^\s\"'?#]+|(kst_[0-9a-f]+_)[\w-]+|(://[^/\s:@]*:)[^@\s/]+(?=@)")
+
+
+def redact(text: str) -> str:
+    """Return the text with every secret this project knows the form of replaced by ***."""
+    return _SECRETS.sub(lambda match: f"{match[1] or match[2] or match[3]}***", text)
+
+
+def _redact_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = redact(value)
+    return event
+
+
+class _WholeRecordQueueHandler(QueueHandler):
+    """Hands records to the writing thread as they are; a full queue drops the line and counts it."""
+
+    def prepare(self, record: logging.LogRecord) -> Any:
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            LOG_LINES_DROPPED.inc()
+
+
+def _json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    import orjson
+
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+@contextlib.contextmanager
+def logging_to(settings: Settings, stream: TextIO = sys.stderr, **bound: str) -> Iterator[None]:
+    """Write every log line of this process to the stream, from a thread of its own, until the context ends.
+
+    `bound` (for example process="ingest") is on every line. Lines of libraries take the same form.
+    """
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.stdlib.ExtraAdder(),
+    ]
+    render: list[Processor]
+    if use_console(settings):
+        render = [_redact_line, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+    else:
+        render = [structlog.processors.format_exc_info, _redact_line, _json]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    writer = logging.StreamHandler(stream)
+    writer.setFormatter(formatter)
+    lines: queue.Queue[logging.LogRecord] = queue.Queue(QUEUE_LINES)
+    listener = QueueListener(lines, writer)
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    root.handlers[:] = [_WholeRecordQueueHandler(lines)]
+    root.setLevel(settings.log_level)
+    _quiet_libraries()
+    structlog.contextvars.bind_contextvars(**bound)
+    listener.start()
+    try:
+        yield
+    finally:
+        listener.stop()
+        root.handlers[:], root.level = before
+
+
+def _quiet_libraries() -> None:
+    # The access log would carry webhook tokens; the others say at INFO what only a debugger wants.
+    logging.getLogger("uvicorn.access").disabled = True
+    for name in ("uvicorn", "aiokafka", "httpx", "httpcore", "asyncio", "kafka"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def logger(name: str) -> structlog.stdlib.BoundLogger:
+    """Return the logger of a module."""
+    bound: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return bound

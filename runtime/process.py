@@ -1,0 +1,122 @@
+"""How a process lives: it starts, serves HTTP, drains on SIGTERM and leaves within seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any
+
+import uvicorn
+
+from runtime.health import ASGIApp
+from runtime.logs import logger, logging_to
+from runtime.settings import Settings
+
+log = logger(__name__)
+
+DRAIN_SECONDS = 8.0
+
+
+class StartError(Exception):
+    """A process cannot start; the message says why and what to do."""
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # signals belong to the process, see run()
+
+
+@contextlib.asynccontextmanager
+async def serving(app: ASGIApp, host: str, port: int, setting: str) -> AsyncIterator[int]:
+    """Serve an ASGI app while the context lasts, and yield the port; on leaving, answers under way are finished.
+
+    Port 0 takes a free one. Raises StartError naming `setting` where the port is taken or not allowed.
+    """
+    try:
+        listener = socket.create_server((host, port), backlog=1024, reuse_port=False)
+    except OSError as error:
+        raise StartError(f"cannot listen on {host}:{port} ({error.strerror}): set {setting} to a free port") from None
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=3,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve([listener]))
+    try:
+        while not server.started:
+            if task.done():
+                await task
+                raise StartError(f"the HTTP server on {host}:{port} ended at its start")
+            await asyncio.sleep(0.005)
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await asyncio.wait([task], timeout=5)
+        listener.close()
+
+
+def run(settings: Settings, name: str, main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> int:
+    """Run one process until SIGTERM, Ctrl-C or its own end, and return its exit code.
+
+    `main` gets an event that is set when it must drain; it has DRAIN_SECONDS to return, then it is cancelled (all
+    work here is safe to break off). A second signal leaves at once. StartError gives exit code 2.
+    """
+    with logging_to(settings, process=name):
+        try:
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                return runner.run(_supervise(main))
+        except StartError as error:
+            log.error(str(error))
+            return 2
+        except KeyboardInterrupt:
+            return 130
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _supervise(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(130)
+        log.info("stopping")
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):  # Windows
+            loop.add_signal_handler(number, on_signal)
+    task = asyncio.create_task(main(stop))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        await asyncio.wait([task], timeout=DRAIN_SECONDS)
+    stopped.cancel()
+    if not task.done():
+        log.warning("not drained in time, leaving", seconds=DRAIN_SECONDS)
+        task.cancel()
+        await asyncio.wait([task], timeout=1)
+        return 0
+    task.result()
+    log.info("stopped")
+    return 0

@@ -1,0 +1,130 @@
+"""Every setting of every process: environment variables KOMMO_STREAMS_..., read once at start (12-factor)."""
+
+from __future__ import annotations
+
+import sys
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "KOMMO_STREAMS_"
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the message names it and says what to do."""
+
+
+class Settings(BaseSettings):
+    """The settings, their defaults and their reasons; `kommo-streams config` prints this list."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma-separated.")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How to speak to Kafka."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="SASL mechanism, for the SASL_ protocols."
+    )
+    kafka_sasl_username: str | None = Field(None, description="SASL user name.")
+    kafka_sasl_password: SecretStr | None = Field(None, description="SASL password.")
+    kafka_ssl_cafile: str | None = Field(None, description="PEM file of the authority that signed the brokers.")
+    kafka_ssl_certfile: str | None = Field(None, description="PEM file of this client's certificate.")
+    kafka_ssl_keyfile: str | None = Field(None, description="PEM file of this client's key.")
+    kafka_prefix: str = Field(
+        "",
+        pattern=r"^[a-zA-Z0-9._-]{0,64}$",
+        description="Put before every topic and consumer group, where installations share a cluster.",
+    )
+    kafka_generation: str = Field(
+        "g1",
+        pattern=r"^g[0-9]{1,9}$",
+        description="Which generation of the topics is live (kommo.events.g1).",
+    )
+    webhooks_partitions: int = Field(12, ge=1, le=1000, description="Partitions of kommo.webhooks, at creation.")
+    events_partitions: int = Field(32, ge=1, le=1000, description="Partitions of kommo.events, at creation.")
+    webhooks_retention_ms: int = Field(
+        -1,
+        ge=-1,
+        description="How long raw deliveries are kept, in ms; -1 for ever (only that can be replayed).",
+    )
+
+    database_url: SecretStr = Field(
+        SecretStr("postgresql://127.0.0.1:5432/kommo"),
+        description="PostgreSQL; TLS by ?sslmode=verify-full&sslrootcert=FILE as in libpq.",
+    )
+    database_pool_size: int = Field(8, ge=2, le=200, description="Connections to PostgreSQL a process may hold.")
+    redis_url: SecretStr | None = Field(
+        None, description="Redis, a cache only; TLS by rediss://...?ssl_ca_certs=FILE. Unset: no cache."
+    )
+
+    gateway_host: str = Field("127.0.0.1", description="Address the gateway listens on.")
+    gateway_port: int = Field(8081, ge=0, le=65535, description="Port of the gateway.")
+    gateway_url: str = Field(
+        "http://127.0.0.1:8081",
+        description="How Kommo reaches the gateway: the base of every webhook address.",
+    )
+    gateway_keys: SecretStr | None = Field(
+        None,
+        description="Keys that sign webhook addresses, ID:BASE64URL, comma-separated; the first signs, all verify.",
+    )
+    gateway_ack_seconds: float = Field(
+        1.5,
+        gt=0,
+        le=10,
+        description="Longest wait for Kafka before the gateway answers 503 (Kommo waits 2 s).",
+    )
+    gateway_body_seconds: float = Field(
+        5.0, gt=0, le=60, description="Longest wait for a request's whole body before it is cut off."
+    )
+
+    dashboard_host: str = Field("127.0.0.1", description="Address the dashboard listens on.")
+    dashboard_port: int = Field(8080, ge=0, le=65535, description="Port of the dashboard.")
+    dashboard_url: str = Field("http://127.0.0.1:8080", description="How people reach the dashboard.")
+    dashboard_token: SecretStr | None = Field(
+        None, description="A dashboard token for programs; `up` writes one to its env file."
+    )
+
+    ingest_host: str = Field("127.0.0.1", description="Address of ingest's health and metrics.")
+    ingest_port: int = Field(8082, ge=0, le=65535, description="Port of ingest's health and metrics.")
+    projector_host: str = Field("127.0.0.1", description="Address of the projector's health and metrics.")
+    projector_port: int = Field(8083, ge=0, le=65535, description="Port of the projector's health and metrics.")
+
+    batch_rows: int = Field(5000, ge=1, le=50000, description="Most records in one batch of ingest or projector.")
+    batch_seconds: float = Field(
+        0.25, gt=0, le=10, description="Longest time a batch is filled while more records are waiting."
+    )
+
+    webhook_url: SecretStr | None = Field(
+        None, description="A webhook address that can be posted to; `up` writes one to its env file."
+    )
+
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="console for people, json for machines; auto: console on a terminal."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least severe line logged.")
+
+    @field_validator("gateway_url", "dashboard_url")
+    @classmethod
+    def _without_slash(cls, value: str) -> str:
+        return value.rstrip("/")
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises SettingsError that names each wrong variable; a secret's value is never in the message.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{PREFIX}{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}" for item in error.errors()
+        )
+        raise SettingsError(f"wrong settings: {wrong}. `kommo-streams config` lists them all.") from None
+
+
+def use_console(settings: Settings) -> bool:
+    """Whether log lines are for a person: chosen, or a terminal is there."""
+    return settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())

@@ -1,0 +1,194 @@
+"""What an event's data holds: a pydantic model for each kind. Field names are Kommo's own; see kommo's webhook format.
+
+Every model keeps the fields it does not know (schemas/wire.py). All numbers may be None or, where Kommo sent
+something else, text.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.wire import Int, Text, Wire
+
+
+class Change(BaseModel):
+    """One field's change as the body itself proves it."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True, frozen=True)
+
+    before: Any = Field(None, alias="from")
+    after: Any = Field(None, alias="to")
+
+
+class CustomField(Wire):
+    """A filled custom field; `values` is as Kommo sent it: a list of {value, enum}, of bare texts, or one map."""
+
+    id: Int = None
+    name: Text = None
+    code: Text = None
+    values: Any = None
+
+
+class Lead(Wire):
+    """A lead as a webhook describes it; deletes carry only id, status_id and pipeline_id."""
+
+    id: Int
+    name: Text = None
+    status_id: Int = None
+    old_status_id: Int = None
+    price: Int = None
+    responsible_user_id: Int = None
+    old_responsible_user_id: Int = None
+    last_modified: Int = None
+    modified_user_id: Int = None
+    created_user_id: Int = None
+    date_create: Int = None
+    pipeline_id: Int = None
+    account_id: Int = None
+    group_id: Int = None
+    created_at: Int = None
+    updated_at: Int = None
+    custom_fields: Annotated[list[CustomField] | Any, Field(union_mode="left_to_right")] = None
+
+
+class Contact(Wire):
+    """A contact or a company; `linked_leads_id` is a map keyed by lead id."""
+
+    id: Int
+    name: Text = None
+    type: Text = None
+    responsible_user_id: Int = None
+    old_responsible_user_id: Int = None
+    date_create: Int = None
+    last_modified: Int = None
+    created_user_id: Int = None
+    modified_user_id: Int = None
+    account_id: Int = None
+    group_id: Int = None
+    created_at: Int = None
+    updated_at: Int = None
+    linked_leads_id: Any = None
+    custom_fields: Annotated[list[CustomField] | Any, Field(union_mode="left_to_right")] = None
+
+
+class Task(Wire):
+    """A task. date_create, last_modified, complete_till are "Y-m-d H:i:s" in UTC; complete_before is unix seconds."""
+
+    id: Int
+    element_id: Int = None
+    element_type: Int = None
+    task_type: Int = None
+    text: Text = None
+    old_text: Text = None
+    status: Int = None
+    action_close: Int = None
+    responsible_user_id: Int = None
+    old_responsible_user_id: Int = None
+    main_user: Int = None
+    modified_by: Int = None
+    created_user_id: Int = None
+    account_id: Int = None
+    result: Any = None
+    date_create: Text = None
+    last_modified: Text = None
+    complete_till: Text = None
+    complete_before: Int = None
+    created_at: Int = None
+    updated_at: Int = None
+
+
+class Note(Wire):
+    """A note on a lead, contact or company. `attachement` is spelled as Kommo spells it."""
+
+    id: Int = None
+    text: Text = None
+    note_type: Int = None
+    element_type: Int = None
+    element_id: Int = None
+    attachement: Text = None
+    account_id: Int = None
+    metadata: Any = None
+    created_by: Int = None
+    modified_by: Int = None
+    main_user_id: Int = None
+    date_create: Text = None
+    timestamp_x: Text = None
+    created_at: Int = None
+    updated_at: Int = None
+
+
+class Call(BaseModel):
+    """A call, from the JSON in a call note's text. `direction` is in or out, `duration` in seconds."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    direction: str
+    uniq: Text = None
+    phone: Text = None
+    duration: Int = None
+    link: Text = None
+    source: Text = None
+    call_status: Int = None
+    call_result: Text = None
+
+
+class Account(Wire):
+    """The account block of a body: `link` is its own address, https://SUBDOMAIN.kommo.com."""
+
+    id: Text = None
+    subdomain: Text = None
+    link: Text = None
+
+
+class EventData(BaseModel):
+    """What the data of every event may hold beside its entity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    account: Account | None = None
+    changes: dict[str, Change] | None = None
+
+
+class LeadData(EventData):
+    """An event of a lead."""
+
+    lead: Lead
+
+
+class ContactData(EventData):
+    """An event of a contact."""
+
+    contact: Contact
+
+
+class CompanyData(EventData):
+    """An event of a company."""
+
+    company: Contact
+
+
+class TaskData(EventData):
+    """An event of a task."""
+
+    task: Task
+
+
+class NoteData(EventData):
+    """An event of a note."""
+
+    note: Note
+
+
+class CallData(EventData):
+    """An event of a call; `note` is the note that told of it."""
+
+    call: Call
+    note: Note
+
+
+class UnrecognizedData(EventData):
+    """What no model knows yet: the fields as Kommo nested them, all texts."""
+
+    fields: Any

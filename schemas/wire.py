@@ -1,0 +1,62 @@
+"""How Kommo writes values on the wire: everything is text, and a number may be missing, empty or not a number."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+_INT64 = 2**63
+
+_UTC3 = dt.timezone(dt.timedelta(hours=3))
+
+
+def _empty_is_none(value: Any) -> Any:
+    return None if value == "" else value
+
+
+Int = Annotated[
+    Annotated[int, Field(ge=-_INT64, lt=_INT64)] | Annotated[None, BeforeValidator(_empty_is_none)] | Any,
+    Field(union_mode="left_to_right"),
+]
+"""A number; None where Kommo sent an empty text; what it sent where that is no number (seen: "17265663a90")."""
+
+Text = Annotated[str | Any, Field(union_mode="left_to_right")]
+"""A text; what Kommo sent where that is a nest (seen: [type]=3 beside [type][message_uuid]=...)."""
+
+
+class Wire(BaseModel):
+    """A part of a body. Fields no model knows yet stay in it as they came."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+def as_lists(value: Any) -> Any:
+    """Return nested dictionaries with those keyed "0", "1", ... turned into lists.
+
+    Only a whole run from 0 is a list: maps keyed by ids (linked_leads_id) stay maps.
+    """
+    if type(value) is not dict:
+        return value
+    if "0" in value and all(key == str(number) for number, key in enumerate(value)):
+        return [as_lists(item) for item in value.values()]
+    return {key: as_lists(item) if type(item) is dict else item for key, item in value.items()}
+
+
+def unix_seconds(text: Any) -> int | None:
+    """Return a time in microseconds since 1970 from unix seconds as text; None where it is none."""
+    if type(text) is not str or not text.isdecimal() or len(text) > 11 or not text.isascii():
+        return None
+    return int(text) * 1_000_000 or None
+
+
+def text_time(text: Any, *, utc_plus_3: bool = False) -> int | None:
+    """Return microseconds since 1970 from "Y-m-d H:i:s" (UTC, or UTC+3 as in notes); None where it is no time."""
+    if type(text) is not str or len(text) != 19:
+        return None
+    try:
+        moment = dt.datetime.strptime(text, "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007 the zone follows
+    except ValueError:
+        return None
+    return int(moment.replace(tzinfo=_UTC3 if utc_plus_3 else dt.UTC).timestamp()) * 1_000_000

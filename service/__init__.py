@@ -1,0 +1,1 @@
+"""The embedded servers, the supervisor and the command line."""

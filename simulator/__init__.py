@@ -1,0 +1,1 @@
+"""A Kommo that people can run: it sends realistic deliveries."""

@@ -1,0 +1,1 @@
+"""Kafka: the topics, the event producer, the batch consumer."""

@@ -7,6 +7,7 @@ import logging
 import queue
 import re
 import sys
+import time
 from collections.abc import Iterator
 from logging.handlers import QueueHandler, QueueListener
 from typing import Any, TextIO
@@ -46,6 +47,25 @@ class _WholeRecordQueueHandler(QueueHandler):
             self.queue.put_nowait(record)
         except queue.Full:
             LOG_LINES_DROPPED.inc()
+
+
+class _OncePerSeconds(logging.Filter):
+    """Lets the same line of a library through once in some seconds: an outage is no reason for a flood."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._last: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        key = (record.name, record.getMessage()[:200])
+        now = time.monotonic()
+        if now - self._last.get(key, -self._seconds) < self._seconds:
+            return False
+        if len(self._last) > 1000:
+            self._last.clear()
+        self._last[key] = now
+        return True
 
 
 def _json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
@@ -88,7 +108,7 @@ def logging_to(settings: Settings, stream: TextIO = sys.stderr, **bound: str) ->
     listener = QueueListener(lines, writer)
     root = logging.getLogger()
     before = root.handlers[:], root.level
-    root.handlers[:] = [_WholeRecordQueueHandler(lines)]
+    root.handlers[:] = [_queue_handler(lines)]
     root.setLevel(settings.log_level)
     _quiet_libraries()
     structlog.contextvars.bind_contextvars(**bound)
@@ -98,6 +118,13 @@ def logging_to(settings: Settings, stream: TextIO = sys.stderr, **bound: str) ->
     finally:
         listener.stop()
         root.handlers[:], root.level = before
+
+
+def _queue_handler(lines: queue.Queue[logging.LogRecord]) -> logging.Handler:
+    handler = _WholeRecordQueueHandler(lines)
+    repeats = _OncePerSeconds(5)
+    handler.addFilter(lambda record: isinstance(record.msg, dict) or repeats.filter(record))  # a dict is a line of ours
+    return handler
 
 
 def _quiet_libraries() -> None:

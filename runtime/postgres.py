@@ -9,39 +9,45 @@ import asyncpg
 from runtime.settings import Settings
 
 
-async def open_pool(settings: Settings, *, application: str, size: int | None = None) -> Any:
-    """Open a pool of connections to PostgreSQL (an `asyncpg.Pool`); TLS is asked for in the URL, as in libpq.
-
-    Connections are made when first needed, so a server that is away at this moment raises only on use: OSError,
-    TimeoutError or asyncpg.PostgresError. Every statement is bounded to 30 s by the server.
-    """
-    return await asyncpg.create_pool(
-        settings.database_url.get_secret_value(),
-        min_size=0,
-        max_size=size or settings.database_pool_size,
-        timeout=5,
-        command_timeout=35,
-        server_settings={
+def _options(settings: Settings, application: str) -> dict[str, Any]:
+    return {
+        "dsn": settings.database_url.get_secret_value(),
+        "timeout": 5,
+        "command_timeout": 35,
+        "server_settings": {
             "application_name": f"kommo-streams {application}",
             "timezone": "UTC",
             "statement_timeout": "30000",
             "idle_in_transaction_session_timeout": "15000",
         },
+    }
+
+
+async def connect(settings: Settings, *, application: str) -> Any:
+    """Open one connection (an `asyncpg.Connection`). Raises one of AWAY where the server is away."""
+    return await asyncpg.connect(**_options(settings, application))
+
+
+async def open_pool(settings: Settings, *, application: str, size: int | None = None) -> Any:
+    """Open a pool of connections (an `asyncpg.Pool`); TLS is asked for in the URL, as in libpq.
+
+    Connections are made when first needed, so a server that is away at this moment raises only on use, one of AWAY.
+    Every statement is bounded to 30 s by the server.
+    """
+    return await asyncpg.create_pool(
+        **_options(settings, application), min_size=0, max_size=size or settings.database_pool_size
     )
 
 
-# What a server that is away, restarting, or refusing for now raises; worth another try later.
-AWAY = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.InterfaceError,
-    asyncpg.QueryCanceledError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
+AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""What a server that is away, full, restarting or failing over raises: worth another try, if it is not REFUSED."""
+
+REFUSED = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    ValueError,  # asyncpg's own refusal to encode a value is one
+    TypeError,
+    OverflowError,
 )
+"""What a value raises that no further try will make storable. To be tested before AWAY, whose subclasses some are."""

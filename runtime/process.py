@@ -15,6 +15,7 @@ import uvicorn
 from runtime.health import ASGIApp
 from runtime.logs import logger, logging_to
 from runtime.settings import Settings
+from runtime.waiting import Stopped
 
 log = logger(__name__)
 
@@ -117,6 +118,7 @@ async def _supervise(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]])
         task.cancel()
         await asyncio.wait([task], timeout=1)
         return 0
-    task.result()
+    with contextlib.suppress(Stopped):
+        task.result()
     log.info("stopped")
     return 0

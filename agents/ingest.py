@@ -1,0 +1,128 @@
+"""Ingest: raw deliveries in, events out, batch by batch.
+
+A batch is decoded, its events are sent in order and acknowledged by the broker, then its offsets are committed. A
+crash in between repeats the batch, and the repeat has the same ids. What cannot be decoded is set aside whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiokafka.errors import KafkaError
+
+from runtime.health import Health, with_health
+from runtime.logs import logger
+from runtime.metrics import BATCH_SECONDS, EVENTS
+from runtime.process import serving
+from runtime.settings import PREFIX, Settings
+from runtime.waiting import pause, until_there
+from schemas.deadletter import DeadLetter
+from schemas.decoder import EncodedEvent, Rejection, decode
+from schemas.delivery import DeliveryError, read_delivery
+from schemas.errors import ErrorClass
+from schemas.event import HEADERS
+from streams.consumer import Batch, BatchConsumer
+from streams.producer import Producer, Record
+from streams.topics import EVENTS as EVENTS_TOPIC
+from streams.topics import WEBHOOKS, ensure_topics
+
+log = logger(__name__)
+
+READER = "ingest"
+GROUP = "kommo-streams.ingest"
+
+_SLICE = 100  # records decoded before the event loop gets its turn: about 5 ms
+
+
+async def ingest(settings: Settings, stop: asyncio.Event) -> None:
+    """Run the agent until `stop` is set; while Kafka is away it waits, and says so on /readyz."""
+    health = Health("kafka")
+    async with serving(with_health(health), settings.ingest_host, settings.ingest_port, f"{PREFIX}INGEST_PORT"):
+        await until_there(lambda: ensure_topics(settings), "kafka", health, stop, KafkaError, OSError)
+        while not stop.is_set():
+            try:
+                async with (
+                    Producer(settings, READER) as producer,
+                    BatchConsumer(settings, topic=WEBHOOKS, group=GROUP, reader=READER) as consumer,
+                ):
+                    await _work(consumer, producer, health, stop)
+            except (KafkaError, OSError) as error:
+                # Nothing was committed that was not acknowledged: starting anew repeats at most one batch.
+                health.not_ready("kafka", f"{type(error).__name__}: {error}")
+                log.warning("Kafka is away, trying again", error=repr(error))
+                await pause(stop, 1.0)
+
+
+async def _work(consumer: BatchConsumer, producer: Producer, health: Health, stop: asyncio.Event) -> None:
+    health.ready("kafka")
+    while not stop.is_set():
+        async with consumer.busy:
+            batch = await consumer.read()
+            if batch.records:
+                start = time.monotonic()
+                await handle(batch, producer)
+                await consumer.commit(batch)
+                BATCH_SECONDS.labels(READER).observe(time.monotonic() - start)
+                health.ready("kafka")
+
+
+async def handle(batch: Batch, producer: Producer) -> None:
+    """Send everything a batch of raw deliveries becomes, and return when all of it is acknowledged.
+
+    Raises KafkaError where something was not; handling the batch again is harmless.
+    """
+    events: list[EncodedEvent] = []
+    letters: list[DeadLetter] = []
+    async for record, encoded, rejections, delivery_id in _decoded(batch):
+        events += encoded
+        letters += [_letter(record, rejection, delivery_id) for rejection in rejections]
+    await producer.send_all(EVENTS_TOPIC, (Record(item.key, item.value, HEADERS) for item in events))
+    for letter in letters:
+        await producer.set_aside(letter)
+    _count(events)
+
+
+async def _decoded(batch: Batch) -> AsyncIterator[tuple[Any, list[EncodedEvent], list[Rejection], str]]:
+    for number, record in enumerate(batch.records):
+        if number % _SLICE == _SLICE - 1:
+            await asyncio.sleep(0)
+        try:
+            delivery = read_delivery(record.key, record.value, record.headers)
+            decoded = decode(delivery)
+        except DeliveryError as error:
+            yield record, [], [Rejection("", str(error), ErrorClass.VALIDATION)], ""
+        except Exception as error:
+            # A fault of ours must not stop the stream, and must not be lost: the delivery is kept whole.
+            log.exception("decoding failed", topic=record.topic, partition=record.partition, offset=record.offset)
+            yield record, [], [Rejection("", f"{type(error).__name__} in the decoder", ErrorClass.INTERNAL)], ""
+        else:
+            yield record, decoded.events, decoded.rejections, delivery.delivery_id
+
+
+def _letter(record: Any, rejection: Rejection, delivery_id: str) -> DeadLetter:
+    return DeadLetter(
+        reason=rejection.reason,
+        error_class=rejection.error_class,
+        reader=READER,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        key=record.key,
+        value=record.value,
+        original_headers=tuple(record.headers),
+        item=rejection.item,
+        correlation_id=delivery_id,
+    )
+
+
+def _count(events: list[EncodedEvent]) -> None:
+    counts: dict[str, int] = {}
+    for item in events:
+        counts[item.type] = counts.get(item.type, 0) + 1
+    for kind, count in counts.items():
+        EVENTS.labels(kind).inc(count)
+    if events:
+        log.debug("sent events", events=len(events), last_correlation=events[-1].id)

@@ -1,0 +1,127 @@
+"""activity_log, version 1: every event once, at the time it happened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from projections.columns import jsonb
+from projections.months import Months
+from projections.reading import LoggedEvent
+from projections.summary import tell
+
+COLUMNS = (
+    "account_id",
+    "occurred_at",
+    "event_id",
+    "entity_type",
+    "entity_id",
+    "event_type",
+    "actor_id",
+    "summary",
+    "changes",
+    "outcome",
+    "duration_ms",
+    "correlation_id",
+    "log_partition",
+    "log_offset",
+    "sort_key",
+    "time_source",
+    "revision",
+)
+
+_KEY = ("account_id", "occurred_at", "event_id")
+
+_BATCH = """
+CREATE TEMPORARY TABLE IF NOT EXISTS activity_log_v1_batch
+    (LIKE kommo_projections.activity_log_v1) ON COMMIT DELETE ROWS
+"""
+
+# Of two readings of one event the higher revision counts, then the earlier receipt, then the earlier record.
+_COUNTS_MORE = "(-{a}.revision, {a}.sort_key, {a}.log_offset) < (-{b}.revision, {b}.sort_key, {b}.log_offset)"
+
+# Types whose id does not contain their time may come again with another time, so under another primary key.
+_DROP_WORSE_TWINS = f"""
+DELETE FROM kommo_projections.activity_log_v1 AS old USING activity_log_v1_batch AS new
+WHERE new.event_id = ANY($1::uuid[]) AND old.event_id = new.event_id AND old.account_id = new.account_id
+  AND old.occurred_at <> new.occurred_at AND {_COUNTS_MORE.format(a="new", b="old")}
+"""  # noqa: S608 no value is in it
+_SKIP_IF_WORSE = """
+DELETE FROM activity_log_v1_batch AS new USING kommo_projections.activity_log_v1 AS old
+WHERE new.event_id = ANY($1::uuid[]) AND old.event_id = new.event_id AND old.account_id = new.account_id
+  AND old.occurred_at <> new.occurred_at
+"""
+
+_INSERT = f"""
+INSERT INTO kommo_projections.activity_log_v1 AS old ({", ".join(COLUMNS)})
+SELECT {", ".join(COLUMNS)} FROM activity_log_v1_batch
+ON CONFLICT (account_id, occurred_at, event_id) DO UPDATE SET
+    {", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in _KEY)}
+WHERE {_COUNTS_MORE.format(a="excluded", b="old")}
+"""  # noqa: S608 no value is in it
+
+
+class ActivityLog:
+    """Writes rows by COPY into a temporary table, then one INSERT that keeps the reading that counts."""
+
+    name = "activity_log"
+    version = 1
+
+    def __init__(self) -> None:
+        self._months = Months("activity_log_v1")
+
+    def folds(self, event: LoggedEvent) -> bool:
+        """Every event is a line."""
+        return True
+
+    async def prepare(self, connection: Any, events: Sequence[LoggedEvent]) -> None:
+        """Attach the months these events fall into."""
+        await self._months.attach(connection, (event.time for event in events))
+        await connection.execute(_BATCH)
+
+    async def write(self, connection: Any, events: Sequence[LoggedEvent]) -> None:
+        """Write the lines of these events."""
+        chosen: dict[str, LoggedEvent] = {}
+        for event in events:
+            other = chosen.get(event.event_id)
+            if other is None or _rank(event) < _rank(other):
+                chosen[event.event_id] = event
+        await connection.copy_records_to_table(
+            "activity_log_v1_batch", records=[_row(event) for event in chosen.values()], columns=COLUMNS
+        )
+        floating = [event.event_id for event in chosen.values() if not _time_is_fixed(event)]
+        if floating:
+            await connection.execute(_DROP_WORSE_TWINS, floating)
+            await connection.execute(_SKIP_IF_WORSE, floating)
+        await connection.execute(_INSERT)
+
+
+def _rank(event: LoggedEvent) -> tuple[int, str, int]:
+    return (-event.revision, event.sort_key, event.offset)
+
+
+def _time_is_fixed(event: LoggedEvent) -> bool:
+    return event.kind.deletes or (event.kind.fixed_time and event.kommo_time)
+
+
+def _row(event: LoggedEvent) -> tuple[Any, ...]:
+    story = tell(event)
+    return (
+        event.account_id,
+        event.time,
+        event.event_id,
+        event.entity_type,
+        event.entity_id,
+        event.kind.name,
+        story.actor_id,
+        story.summary,
+        jsonb(event.data.get("changes")),
+        story.outcome,
+        story.duration_ms,
+        event.correlation_id,
+        event.partition,
+        event.offset,
+        event.sort_key,
+        "kommo" if event.kommo_time else "received",
+        event.revision,
+    )

@@ -1,0 +1,217 @@
+"""The read queries over the views of schema `kommo`: newest first, paged by keyset, restricted to accounts in SQL.
+
+SQL texts are made of fixed fragments; every value is a parameter. A page is a list of rows as dictionaries, ready for
+JSON: `changes` is JSON text, ids are UUIDs, times are aware datetimes in UTC.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Key = tuple[Any, ...]
+"""The place of a row in its view's order: the values of the order's columns."""
+
+Accounts = tuple[int, ...] | None
+"""The accounts a reader may see; None is all of them, and () none."""
+
+
+class Connection(Protocol):
+    """What a query needs of PostgreSQL: an asyncpg connection, or anything that passes it on."""
+
+    async def fetch(self, query: str, *args: Any) -> list[Any]:
+        """Return the rows of a query."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view that can be paged: `order` names the columns of a total order, all descending, occurred_at first.
+
+    `projection` and `version` say which tables the view reads now; cache keys and positions contain them.
+    """
+
+    name: str
+    projection: str
+    version: int
+    columns: tuple[str, ...]
+    order: tuple[tuple[str, str], ...]  # column and PostgreSQL type
+
+    def key_of(self, row: dict[str, Any]) -> Key:
+        """Return the place of a row."""
+        return tuple(row[column] for column, _ in self.order)
+
+
+ACTIVITY = View(
+    name="kommo.activity_log",
+    projection="activity_log",
+    version=1,
+    columns=(
+        "account_id",
+        "occurred_at",
+        "event_id",
+        "entity_type",
+        "entity_id",
+        "event_type",
+        "actor_id",
+        "summary",
+        "changes",
+        "outcome",
+        "duration_ms",
+        "correlation_id",
+        "log_partition",
+        "log_offset",
+        "sort_key",
+    ),
+    order=(("occurred_at", "timestamptz"), ("sort_key", "text"), ("event_id", "uuid")),
+)
+
+RECENT_UPDATES = View(
+    name="kommo.recent_updates",
+    projection="recent_updates",
+    version=1,
+    columns=(
+        "account_id",
+        "entity_type",
+        "entity_id",
+        "title",
+        "event_type",
+        "summary",
+        "responsible_user_id",
+        "occurred_at",
+        "url",
+        "deleted",
+        "event_id",
+    ),
+    order=(("occurred_at", "timestamptz"), ("account_id", "bigint"), ("entity_type", "text"), ("entity_id", "text")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which rows: of these accounts, this entity, these event types, in [since, until)."""
+
+    accounts: Accounts
+    entity_type: str | None = None
+    entity_id: str | None = None
+    event_types: tuple[str, ...] = ()
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+
+
+class _Arguments:
+    """The values of a query; a value's place in the SQL text is what add() returns."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+
+    def add(self, value: Any, sql_type: str) -> str:
+        self.values.append(value)
+        return f"${len(self.values)}::{sql_type}"
+
+
+def page_query(view: View, wanted: Filter, after: Key | None, limit: int) -> tuple[str, list[Any]]:
+    """Return SQL and arguments for at most `limit` rows of a view that come after the place `after`."""
+    arguments = _Arguments()
+    conditions = _conditions(view, wanted, after, arguments)
+    order = ", ".join(f"{column} DESC" for column, _ in view.order)
+    end = f"ORDER BY {order} LIMIT {arguments.add(limit, 'bigint')}"
+    columns = ", ".join(view.columns)
+    if wanted.accounts is not None and len(wanted.accounts) != 1:
+        # Each account by its own index: one scan over all would read every other tenant's rows to find these.
+        scope = arguments.add(list(wanted.accounts), "bigint[]")
+        inner = _select(view, columns, ["account_id = scope.account", *conditions], end)
+        return (
+            f"SELECT {columns} FROM (SELECT page.* FROM unnest({scope}) AS scope(account) "  # noqa: S608 - fragments
+            f"CROSS JOIN LATERAL ({inner}) AS page) AS pages {end}",
+            arguments.values,
+        )
+    if wanted.accounts is not None:
+        conditions.insert(0, f"account_id = {arguments.add(wanted.accounts[0], 'bigint')}")
+    return _select(view, columns, conditions, end), arguments.values
+
+
+def _conditions(view: View, wanted: Filter, after: Key | None, arguments: _Arguments) -> list[str]:
+    conditions: list[str] = []
+    if wanted.entity_type is not None:
+        conditions.append(f"entity_type = {arguments.add(wanted.entity_type, 'text')}")
+    if wanted.entity_id is not None:
+        conditions.append(f"entity_id = {arguments.add(wanted.entity_id, 'text')}")
+    if wanted.event_types:
+        conditions.append(f"event_type = ANY({arguments.add(list(wanted.event_types), 'text[]')})")
+    if wanted.since is not None:
+        conditions.append(f"occurred_at >= {arguments.add(wanted.since, 'timestamptz')}")
+    if wanted.until is not None:
+        conditions.append(f"occurred_at < {arguments.add(wanted.until, 'timestamptz')}")
+    if after is not None:
+        places = [arguments.add(value, sql_type) for value, (_, sql_type) in zip(after, view.order, strict=True)]
+        names = ", ".join(column for column, _ in view.order)
+        # The first says nothing new; it lets the planner leave out months and start in the index.
+        conditions += [f"occurred_at <= {places[0]}", f"({names}) < ({', '.join(places)})"]
+    return conditions
+
+
+def _select(view: View, columns: str, conditions: Sequence[str], end: str) -> str:
+    where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
+    return f"SELECT {columns} FROM {view.name} {where}{end}"  # noqa: S608 - fixed fragments
+
+
+async def page(
+    connection: Connection, view: View, wanted: Filter, after: Key | None, limit: int
+) -> tuple[list[dict[str, Any]], Key | None]:
+    """Return at most `limit` rows after a place, and the place from which to go on (None where nothing follows)."""
+    query, arguments = page_query(view, wanted, after, limit + 1)
+    rows = [dict(row) for row in await connection.fetch(query, *arguments)]
+    if len(rows) <= limit:
+        return rows, None
+    return rows[:limit], view.key_of(rows[limit - 1])
+
+
+# The table, not the view: the view shows repeated deletes as one, and each of them can be waited for.
+_VISIBLE = f"""
+SELECT a.event_id, a.account_id, coalesce(p.position > a.log_offset, false) AS folded
+FROM kommo_projections.{ACTIVITY.projection}_v{ACTIVITY.version} AS a
+LEFT JOIN kommo_projections.positions AS p
+  ON p.projection = $2 AND p.version = $3 AND p.partition = a.log_partition
+WHERE a.event_id = ANY($1::uuid[])
+"""  # noqa: S608 - constants of this module
+
+
+async def visible(connection: Connection, events: Sequence[uuid.UUID]) -> list[tuple[uuid.UUID, int, bool]]:
+    """Return (event, account, in recent_updates too) for each of these events that is in the activity log."""
+    rows = await connection.fetch(_VISIBLE, list(events), RECENT_UPDATES.projection, RECENT_UPDATES.version)
+    return [(row["event_id"], row["account_id"], row["folded"]) for row in rows]
+
+
+_PROGRESS = """
+SELECT projection, version, sum(position)::bigint AS position, max(updated_at) AS updated_at
+FROM kommo_projections.positions
+GROUP BY projection, version
+"""
+
+
+async def progress(connection: Connection) -> dict[tuple[str, int], tuple[int, dt.datetime]]:
+    """Return a value for each (projection, version) that changes whenever it has committed a batch."""
+    rows = await connection.fetch(_PROGRESS)
+    return {(row["projection"], row["version"]): (row["position"], row["updated_at"]) for row in rows}
+
+
+# Distinct accounts by jumping along the primary key: as many index look-ups as there are accounts.
+_ACCOUNTS = """
+WITH RECURSIVE seen(account_id) AS (
+    (SELECT account_id FROM kommo.recent_updates ORDER BY account_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT r.account_id FROM kommo.recent_updates AS r
+            WHERE r.account_id > seen.account_id ORDER BY r.account_id LIMIT 1)
+    FROM seen WHERE seen.account_id IS NOT NULL
+)
+SELECT account_id FROM seen WHERE account_id IS NOT NULL LIMIT $1
+"""
+
+
+async def accounts_seen(connection: Connection, most: int) -> list[int]:
+    """Return at most so many accounts of which anything is known, smallest first."""
+    return [row["account_id"] for row in await connection.fetch(_ACCOUNTS, most)]

@@ -1,0 +1,82 @@
+"""A record of kommo.events as the projections read it: the envelope in columns, the data as it is."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from schemas.catalogue import EVENT_TYPES, EventType
+from schemas.event import EventError, NewerEventError
+
+
+@dataclass(slots=True)
+class LoggedEvent:
+    """One event and where it lies. `sort_key` orders what shares a time: an entity's add, then the sequence."""
+
+    account_id: int
+    entity_type: str
+    entity_id: str
+    kind: EventType
+    event_id: str
+    time: dt.datetime
+    sort_key: str
+    kommo_time: bool
+    revision: int
+    correlation_id: str
+    data: dict[str, Any]
+    partition: int
+    offset: int
+
+    @property
+    def received_us(self) -> int:
+        """The gateway's receipt in microseconds since 1970, from the sequence."""
+        return int(self.sort_key[2:18])
+
+    @property
+    def clock(self) -> tuple[dt.datetime, str, str]:
+        """The place of the event in its entity's order (design: time, add before all else, sequence, id)."""
+        return (self.time, self.sort_key, self.event_id)
+
+
+def read_event(value: bytes | None, partition: int, offset: int) -> LoggedEvent:
+    """Read a record's value. Raises EventError, and NewerEventError for what only a newer program can read."""
+    try:
+        event = orjson.loads(value or b"")
+        kind = EVENT_TYPES.get(event["type"])
+        schema, _, version = event["dataschema"].rpartition(":")
+        if kind is None or int(version) > kind.version:
+            raise NewerEventError(f"{event['type']} in version {version} is newer than this program: {schema}")
+        entity_type, _, entity_id = event["subject"].partition("/")
+        sequence = event["sequence"]
+        if len(sequence) != 23 or not entity_id:
+            raise EventError("not an event: its sequence or subject has another form")
+        return LoggedEvent(
+            int(event["accountid"]),
+            entity_type,
+            entity_id,
+            kind,
+            event["id"],
+            dt.datetime.fromisoformat(event["time"]),
+            f"0-{sequence}" if kind.creates else f"1-{sequence}",
+            event["timesource"] == "kommo",
+            event["revision"],
+            event["correlationid"],
+            event["data"],
+            partition,
+            offset,
+        )
+    except EventError:
+        raise
+    except KeyError as missing:
+        raise EventError(f"not an event: no {missing.args[0]}") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise EventError(f"not an event: {type(error).__name__}: {str(error)[:200]}") from None
+
+
+def record_id(value: bytes | None, event: LoggedEvent | None) -> str:
+    """Return what a record is recognised by when it is read again: its event's id, or a digest of what is no event."""
+    return event.event_id if event is not None else f"sha256:{hashlib.sha256(value or b'').hexdigest()}"

@@ -1,0 +1,227 @@
+"""recent_updates, version 1: one row per lead, contact, company and task.
+
+Two clocks move a row: what happened last comes from the newest event, what the entity is called and who is
+responsible from its newest full snapshot. A note or a call is news of the lead, contact or company it is on.
+
+The row must be the same whatever order events are read in, and a repeat read later can put an event earlier in its
+second (of a repeat the smallest sequence counts). So a row's state keeps every event of the newest second, not only
+the winner, and every delete after the newest other event (deletes with nothing between them show as the first).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from projections.columns import number, text
+from projections.reading import LoggedEvent
+from projections.summary import tell, title
+
+ENTITIES = frozenset({"lead", "contact", "company", "task"})
+
+_MAX_TITLE = 300
+_PATHS = {"lead": "leads", "contact": "contacts", "company": "companies"}
+
+Clock = tuple[int, str, str]
+"""Microseconds since 1970, sort key, event id: an event's place in its entity's order."""
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MICROSECOND = dt.timedelta(microseconds=1)
+
+
+@dataclass(slots=True)
+class Mark:
+    """One event as the state keeps it: its place, its reading, and what it says of the columns it moves."""
+
+    at: int
+    sort_key: str
+    revision: int
+    says: list[Any]
+
+    def clock(self, event_id: str) -> Clock:
+        """The place of the event with this id."""
+        return (self.at, self.sort_key, event_id)
+
+    def counts_more(self, other: Mark) -> bool:
+        """Whether this reading of the same event is the one that counts."""
+        return (-self.revision, self.sort_key) < (-other.revision, other.sort_key)
+
+
+Marks = dict[str, Mark]
+
+
+@dataclass(slots=True)
+class State:
+    """What a row is worked out from.
+
+    `events`: of the newest second, without deletes, saying [type, summary, url]. `deletes`: those after all of them,
+    likewise. `snapshots`: of the newest second, saying [title, responsible_user_id, url]. `deleted`: the newest
+    delete.
+    """
+
+    events: Marks = field(default_factory=dict)
+    deletes: Marks = field(default_factory=dict)
+    snapshots: Marks = field(default_factory=dict)
+    deleted: Clock | None = None
+
+    def fold(self, event: LoggedEvent) -> None:
+        """Take one event in."""
+        at = (event.time - _EPOCH) // _MICROSECOND
+        mark = Mark(at, event.sort_key, event.revision, [event.kind.name, tell(event).summary, _url(event)])
+        if event.kind.deletes:
+            _keep(self.deletes, event.event_id, mark)
+            clock = (at, event.sort_key, event.event_id)
+            self.deleted = max(self.deleted, clock) if self.deleted else clock
+        else:
+            _keep_newest(self.events, event.event_id, mark)
+        if event.kind.snapshot and (name := title(event)) is not None:
+            responsible = number(event.data.get(event.entity_type, {}).get("responsible_user_id"))
+            said = [text(name, _MAX_TITLE), responsible, _url(event)]
+            _keep_newest(self.snapshots, event.event_id, Mark(at, event.sort_key, event.revision, said))
+        if self.events and self.deletes:
+            newest, _ = _latest(self.events)
+            self.deletes = {name: kept for name, kept in self.deletes.items() if kept.clock(name) > newest}
+
+    def columns(self) -> tuple[Any, ...]:
+        """Return title, event_type, summary, responsible_user_id, occurred_at, url, deleted, event_id."""
+        name, responsible, url, snapshot = None, None, None, None
+        if self.snapshots:
+            snapshot, mark = _latest(self.snapshots)
+            name, responsible, url = mark.says
+        if self.deletes:
+            clock, mark = min((kept.clock(name), kept) for name, kept in self.deletes.items())
+        else:
+            clock, mark = _latest(self.events)
+        kind, summary, link = mark.says
+        deleted = self.deleted is not None and (snapshot is None or self.deleted > snapshot)
+        return (name, kind, summary, responsible, _EPOCH + clock[0] * _MICROSECOND, url or link, deleted, clock[2])
+
+    def to_json(self) -> str:
+        """Return the state for the column `state`."""
+        marks = {
+            name: {key: [mark.at, mark.sort_key, mark.revision, mark.says] for key, mark in kept.items()}
+            for name, kept in (("events", self.events), ("deletes", self.deletes), ("snapshots", self.snapshots))
+            if kept
+        }
+        return orjson.dumps({**marks, "deleted": self.deleted} if self.deleted else marks).decode()
+
+    @classmethod
+    def from_json(cls, value: str) -> State:
+        """Read the column `state`."""
+        found = orjson.loads(value)
+        marks = {
+            name: {key: Mark(*mark) for key, mark in found.get(name, {}).items()}
+            for name in ("events", "deletes", "snapshots")
+        }
+        deleted = found.get("deleted")
+        return cls(**marks, deleted=tuple(deleted) if deleted else None)
+
+
+def _keep(marks: Marks, event_id: str, mark: Mark) -> None:
+    known = marks.get(event_id)
+    if known is None or mark.counts_more(known):
+        marks[event_id] = mark
+
+
+def _keep_newest(marks: Marks, event_id: str, mark: Mark) -> None:
+    at = next(iter(marks.values())).at if marks else mark.at
+    if mark.at > at:
+        marks.clear()
+    if mark.at >= at:
+        _keep(marks, event_id, mark)
+
+
+def _latest(marks: Marks) -> tuple[Clock, Mark]:
+    if len(marks) == 1:
+        ((event_id, mark),) = marks.items()
+        return mark.clock(event_id), mark
+    return max((mark.clock(event_id), mark) for event_id, mark in marks.items())
+
+
+def _url(event: LoggedEvent) -> str | None:
+    account = event.data.get("account")
+    link = account.get("link") if isinstance(account, dict) else None
+    if not isinstance(link, str):
+        return None
+    path = _PATHS.get(event.entity_type)
+    return f"{link}/{path}/detail/{event.entity_id}" if path else f"{link}/todo/list/"
+
+
+Key = tuple[int, str, str]
+
+_COLUMNS = (
+    "account_id",
+    "entity_type",
+    "entity_id",
+    "title",
+    "event_type",
+    "summary",
+    "responsible_user_id",
+    "occurred_at",
+    "url",
+    "deleted",
+    "event_id",
+    "state",
+)
+
+_BATCH = """
+CREATE TEMPORARY TABLE IF NOT EXISTS recent_updates_v1_batch
+    (LIKE kommo_projections.recent_updates_v1) ON COMMIT DELETE ROWS
+"""
+_READ = """
+SELECT account_id, entity_type, entity_id, state
+FROM unnest($1::bigint[], $2::text[], $3::text[]) AS wanted (account_id, entity_type, entity_id)
+JOIN kommo_projections.recent_updates_v1 USING (account_id, entity_type, entity_id)
+"""
+_INSERT = f"""
+INSERT INTO kommo_projections.recent_updates_v1 ({", ".join(_COLUMNS)})
+SELECT {", ".join(_COLUMNS)} FROM recent_updates_v1_batch
+ON CONFLICT (account_id, entity_type, entity_id) DO UPDATE SET
+    {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[3:])}
+"""  # noqa: S608 no value is in it
+
+
+class RecentUpdates:
+    """Reads the rows a batch touches, folds its events into them, and writes them back.
+
+    All events of an entity are in one partition, and the position of that partition is locked by now: nobody else
+    writes these rows.
+    """
+
+    name = "recent_updates"
+    version = 1
+
+    def folds(self, event: LoggedEvent) -> bool:
+        """What happened to a lead, contact, company or task, also through its notes and calls."""
+        return event.entity_type in ENTITIES and event.kind.name != "kommo.unrecognized"
+
+    async def prepare(self, connection: Any, events: Sequence[LoggedEvent]) -> None:
+        """Make the temporary table."""
+        await connection.execute(_BATCH)
+
+    async def write(self, connection: Any, events: Sequence[LoggedEvent]) -> None:
+        """Fold these events into their rows."""
+        touched: dict[Key, list[LoggedEvent]] = {}
+        for event in events:
+            touched.setdefault((event.account_id, event.entity_type, event.entity_id), []).append(event)
+        states = await self._states(connection, list(touched))
+        rows = []
+        for key, news in touched.items():
+            state = states.get(key) or State()
+            before = state.to_json() if key in states else None
+            for event in news:
+                state.fold(event)
+            after = state.to_json()
+            if after != before:
+                rows.append((*key, *state.columns(), after))
+        if rows:
+            await connection.copy_records_to_table("recent_updates_v1_batch", records=rows, columns=_COLUMNS)
+            await connection.execute(_INSERT)
+
+    async def _states(self, connection: Any, keys: list[Key]) -> dict[Key, State]:
+        found = await connection.fetch(_READ, *(list(part) for part in zip(*keys, strict=True)))
+        return {(row[0], row[1], row[2]): State.from_json(row[3]) for row in found}

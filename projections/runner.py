@@ -1,0 +1,249 @@
+"""Runs one version of one projection: batches of kommo.events in, rows and positions out, in one transaction each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from projections.positions import PositionMoved, Positions, ProjectionStopped, Step
+from projections.projection import Projection, group, label
+from projections.reading import LoggedEvent, read_event, record_id
+from runtime.health import Health
+from runtime.logs import logger
+from runtime.metrics import BATCH_SECONDS, END_TO_END_SECONDS, PROJECTION_STOPPED, WRITE_SECONDS
+from runtime.postgres import AWAY, REFUSED, connect
+from runtime.settings import Settings
+from runtime.waiting import pause
+from schemas.deadletter import DeadLetter
+from schemas.errors import ErrorClass
+from schemas.event import EventError, NewerEventError
+from streams.consumer import Batch, BatchConsumer
+from streams.producer import Producer
+from streams.topics import EVENTS, physical
+
+log = logger(__name__)
+
+_SLICE = 250  # records read before the event loop gets its turn: about 3 ms
+
+
+@dataclass(slots=True)
+class _Read:
+    """A record and the event it holds; None where it holds none and was set aside."""
+
+    record: Any
+    event: LoggedEvent | None
+
+
+class Runner:
+    """One projection in this process: a member of its consumer group and a connection to PostgreSQL."""
+
+    def __init__(
+        self, settings: Settings, projection: Projection, cluster_id: str, letters: Producer, health: Health
+    ) -> None:
+        self._settings = settings
+        self._projection = projection
+        self._label = label(projection)
+        self._positions = Positions(projection, physical(settings, EVENTS), cluster_id)
+        self._letters = letters
+        self._health = health
+        self._connection: Any = None
+        self._at: dict[int, int] = {}
+        self._to_verify: dict[int, tuple[int, str]] = {}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set. A server that is away is waited for; what needs a person ends this projection."""
+        PROJECTION_STOPPED.labels(self._label).set(0)
+        self._health.not_ready(self._label, "starting")
+        while not stop.is_set():
+            try:
+                await self._follow(stop)
+            except (ProjectionStopped, NewerEventError) as error:
+                PROJECTION_STOPPED.labels(self._label).set(1)
+                self._health.not_ready(self._label, f"stopped: {error}")
+                log.error("stopped", projection=self._label, reason=str(error))
+                return
+            except (KafkaError, *AWAY) as error:
+                self._health.not_ready(self._label, f"{type(error).__name__}: {error}")
+                log.warning("a server is away, trying again", projection=self._label, error=repr(error))
+                await pause(stop, 0.5)
+            except Exception as error:
+                # A fault of ours: loud, and tried again, for the other projections and the log are as they were.
+                self._health.not_ready(self._label, f"internal: {type(error).__name__}: {error}")
+                log.exception("a projection failed, trying again", projection=self._label)
+                await pause(stop, 5)
+            finally:
+                if self._connection is not None:
+                    self._connection.terminate()
+                    self._connection = None
+
+    async def _follow(self, stop: asyncio.Event) -> None:
+        self._connection = await connect(self._settings, application=self._label)
+        consumer = BatchConsumer(
+            self._settings,
+            topic=EVENTS,
+            group=group(self._projection),
+            reader=self._label,
+            assigned=lambda partitions: self._take_over(consumer, partitions),
+        )
+        async with consumer:
+            while not stop.is_set():
+                async with consumer.busy:
+                    try:
+                        batch = await consumer.read()
+                    except OffsetOutOfRangeError as error:
+                        raise ProjectionStopped(_out_of_range(error)) from None
+                    if batch.records:
+                        await self._handle(consumer, batch)
+                if consumer.consumer.assignment() or not batch.records:
+                    self._health.ready(self._label)
+
+    async def _take_over(self, consumer: BatchConsumer, assigned: set[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return where to read on in partitions that now are ours: one record back, to see that it is the same log."""
+        self._at.clear()
+        self._to_verify.clear()
+        if not assigned:
+            return {}
+        beginnings = await consumer.consumer.beginning_offsets(list(assigned))
+        ends = await consumer.consumer.end_offsets(list(assigned))
+        found = await self._positions.read(
+            self._connection, {partition.partition: offset for partition, offset in beginnings.items()}
+        )
+        seek = {}
+        for partition in assigned:
+            position = found[partition.partition]
+            if position.position > ends[partition]:
+                raise ProjectionStopped(
+                    f"{self._label} stands at offset {position.position} of {partition.topic}/{partition.partition}, "
+                    f"which ends at {ends[partition]}: the topic was recreated or cut. Restore it, or rebuild the "
+                    "projection"
+                )
+            self._at[partition.partition] = position.position
+            seek[partition] = position.position
+            if position.last_event_id is not None:
+                seek[partition] -= 1
+                self._to_verify[partition.partition] = (seek[partition], position.last_event_id)
+        return seek
+
+    async def _handle(self, consumer: BatchConsumer, batch: Batch) -> None:
+        start = time.monotonic()
+        reads = await self._read(batch)
+        try:
+            if reads:
+                await self._write(reads)
+        except PositionMoved as moved:
+            log.warning("another process wrote here, reading the position again", detail=str(moved))
+            await self._move_to_positions(consumer)
+            return
+        BATCH_SECONDS.labels(self._label).observe(time.monotonic() - start)
+        # A hint for tools that show lag; the positions that count are in PostgreSQL.
+        await consumer.commit(batch)
+
+    async def _move_to_positions(self, consumer: BatchConsumer) -> None:
+        mine = consumer.consumer.assignment()
+        for partition, position in (await self._take_over(consumer, set(mine))).items():
+            consumer.move(partition, position)
+
+    async def _read(self, batch: Batch) -> list[_Read]:
+        reads: list[_Read] = []
+        for number, record in enumerate(batch.records):
+            if number % _SLICE == _SLICE - 1:
+                await asyncio.sleep(0)
+            event = None
+            try:
+                event = read_event(record.value, record.partition, record.offset)
+            except NewerEventError:
+                if self._verified(record, None):
+                    continue
+                raise
+            except EventError as error:
+                if not self._verified(record, None):
+                    await self._set_aside(record, str(error), ErrorClass.VALIDATION)
+                    reads.append(_Read(record, None))
+                continue
+            if not self._verified(record, event):
+                reads.append(_Read(record, event))
+        return reads
+
+    def _verified(self, record: Any, event: LoggedEvent | None) -> bool:
+        """Return whether this is the record before the position, read again; raise if it is not the one read then."""
+        if not self._to_verify:
+            return False
+        expected = self._to_verify.pop(record.partition, None)
+        if expected is None:
+            return False
+        offset, name = expected
+        if record.offset != offset or record_id(record.value, event) != name:
+            raise ProjectionStopped(
+                f"{record.topic}/{record.partition} is another log than the one {self._label} has read: at offset "
+                f"{offset} it held event {name}, now {record_id(record.value, event)} is at {record.offset}. Was the "
+                "topic recreated or copied? Restore it, or rebuild the projection"
+            )
+        return True
+
+    async def _write(self, reads: Sequence[_Read]) -> None:
+        """Write a batch; one that PostgreSQL refuses is halved until the event that it refuses is found."""
+        try:
+            await self._transact(reads)
+        except REFUSED as error:
+            if len(reads) > 1:
+                middle = len(reads) // 2
+                await self._write(reads[:middle])
+                await self._write(reads[middle:])
+                return
+            log.exception("a row was refused", projection=self._label)
+            await self._set_aside(reads[0].record, f"{type(error).__name__}: {error}", ErrorClass.DATABASE)
+            await self._transact([_Read(reads[0].record, None)])
+
+    async def _transact(self, reads: Sequence[_Read]) -> None:
+        events = [read.event for read in reads if read.event is not None and self._projection.folds(read.event)]
+        steps = self._steps(reads)
+        if events:
+            await self._projection.prepare(self._connection, events)
+        start = time.monotonic()
+        async with self._connection.transaction():
+            await self._positions.advance(self._connection, steps)
+            if events:
+                await self._projection.write(self._connection, events)
+        WRITE_SECONDS.labels(self._label).observe(time.monotonic() - start)
+        for partition, step in steps.items():
+            self._at[partition] = step.end
+        self._observe(events)
+
+    def _steps(self, reads: Sequence[_Read]) -> dict[int, Step]:
+        last = {read.record.partition: read for read in reads}
+        return {
+            partition: Step(self._at[partition], read.record.offset + 1, record_id(read.record.value, read.event))
+            for partition, read in last.items()
+        }
+
+    def _observe(self, events: Sequence[LoggedEvent]) -> None:
+        now = time.time_ns() // 1000
+        histogram = END_TO_END_SECONDS.labels(self._label)
+        for event in events[:100]:
+            histogram.observe(max(0, now - event.received_us) / 1e6)
+
+    async def _set_aside(self, record: Any, reason: str, error_class: ErrorClass) -> None:
+        await self._letters.set_aside(
+            DeadLetter(
+                reason=reason,
+                error_class=error_class,
+                reader=self._label,
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                key=record.key,
+                value=record.value,
+                original_headers=tuple(record.headers),
+            )
+        )
+
+
+def _out_of_range(error: OffsetOutOfRangeError) -> str:
+    where = ", ".join(f"{tp.topic}/{tp.partition} at {offset}" for tp, offset in error.args[0].items())
+    return f"the log does not have the positions to be read ({where}): was the topic recreated or cut?"

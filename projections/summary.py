@@ -1,0 +1,170 @@
+"""What a person reads of an event: one line, who did it, how it ended and how long it took."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from projections.columns import number, text
+from projections.reading import LoggedEvent
+
+WON, LOST = 142, 143  # fixed in every pipeline of Kommo
+
+_CALL_OUTCOMES = {
+    1: "left a message",
+    2: "call back later",
+    3: "not available",
+    4: "conversation",
+    5: "wrong number",
+    6: "no connection",
+    7: "busy",
+    8: "undefined",
+}
+
+
+class Story(NamedTuple):
+    """A line of the activity log. `actor_id` is Kommo's user, 0 a robot, None unknown; `duration_ms` of a call."""
+
+    summary: str
+    actor_id: int | None = None
+    outcome: str | None = None
+    duration_ms: int | None = None
+
+
+def tell(event: LoggedEvent) -> Story:
+    """Return the story of an event; never fails, whatever its data holds."""
+    verb = event.kind.name.rpartition(".")[2]
+    teller = _TELLERS.get(event.kind.name) or _TELLERS.get(event.entity_type) or _unknown
+    return teller(event, verb)
+
+
+def title(event: LoggedEvent) -> str | None:
+    """Return what an entity is called, None where the event does not say; Kommo's empty name is its id."""
+    fields = _entity(event)
+    if event.entity_type == "task":
+        return text(fields.get("text"))
+    name = fields.get("name")
+    if name == "":
+        return f"{event.entity_type.capitalize()} {event.entity_id}"
+    return text(name)
+
+
+def _entity(event: LoggedEvent) -> dict[str, Any]:
+    fields = event.data.get(event.entity_type)
+    return fields if isinstance(fields, dict) else {}
+
+
+def _named(event: LoggedEvent) -> str:
+    name = text(_entity(event).get("name"), 120)
+    return f"{event.entity_type.capitalize()} {f'“{name}”' if name else event.entity_id}"
+
+
+def _change(event: LoggedEvent, name: str) -> dict[str, Any]:
+    changes = event.data.get("changes")
+    change = changes.get(name) if isinstance(changes, dict) else None
+    return change if isinstance(change, dict) else {}
+
+
+def _actor(event: LoggedEvent, verb: str) -> int | None:
+    fields = _entity(event)
+    actor = number(fields.get("modified_user_id"))
+    if actor is None:
+        actor = number(fields.get("modified_by"))
+    if actor is None and verb == "added":
+        actor = number(fields.get("created_user_id"))
+    return actor
+
+
+def _entity_line(event: LoggedEvent, verb: str) -> Story:
+    return Story(f"{_named(event)} {verb.replace('_', ' ')}", _actor(event, verb))
+
+
+def _moved(event: LoggedEvent, verb: str) -> Story:
+    status = _entity(event).get("status_id")
+    actor = _actor(event, verb)
+    if status == WON:
+        return Story(f"{_named(event)} won", actor, "won")
+    if status == LOST:
+        return Story(f"{_named(event)} lost", actor, "lost")
+    before = _change(event, "status_id").get("from")
+    origin = f" from stage {before}" if before is not None else ""
+    return Story(text(f"{_named(event)} moved{origin} to stage {status}") or "", actor)
+
+
+def _handed(event: LoggedEvent, verb: str) -> Story:
+    named = f"Task {_task_text(event)}" if event.entity_type == "task" else _named(event)
+    change = _change(event, "responsible_user_id")
+    now = change.get("to", _entity(event).get("responsible_user_id"))
+    before = f", before {change['from']}" if "from" in change else ""
+    return Story(text(f"{named}: user {now} is responsible{before}") or "", _actor(event, verb))
+
+
+def _task_text(event: LoggedEvent) -> str:
+    words = text(_entity(event).get("text"), 120)
+    return f"“{words}”" if words else event.entity_id
+
+
+def _task_line(event: LoggedEvent, verb: str) -> Story:
+    fields = _entity(event)
+    result = fields.get("result")
+    found = text(result.get("text"), 120) if isinstance(result, dict) else None
+    line = {
+        "completed": f"Task {_task_text(event)} completed",
+        "result_added": f"Task {_task_text(event)}: a result was added",
+        "text_changed": f"Task text is now {_task_text(event)}",
+    }.get(verb, f"Task {_task_text(event)} {verb.replace('_', ' ')}")
+    if found and verb in ("completed", "result_added"):
+        line += f": “{found}”"
+    return Story(line, _actor(event, verb), "completed" if verb == "completed" else None)
+
+
+def _note_line(event: LoggedEvent, _verb: str) -> Story:
+    note = event.data.get("note")
+    fields = note if isinstance(note, dict) else {}
+    words = text(fields.get("text"), 160)
+    kind = "File" if fields.get("note_type") == 5 else "Note"
+    line = f"{kind} on {event.entity_type} {event.entity_id}"
+    return Story(f"{line}: “{words}”" if words else line, number(fields.get("created_by")))
+
+
+def _call_line(event: LoggedEvent, verb: str) -> Story:
+    call, note = event.data.get("call"), event.data.get("note")
+    fields: dict[str, Any] = call if isinstance(call, dict) else {}
+    actor = number(note.get("created_by")) if isinstance(note, dict) else None
+    seconds = number(fields.get("duration"))
+    phone = text(fields.get("phone"), 40) or "an unknown number"
+    way = f"Call from {phone}" if fields.get("direction") == "in" else f"Call to {phone}"
+    if verb == "recorded":
+        return Story(f"{way}: the recording is there", actor)
+    status = fields.get("call_status")
+    status = int(status) if isinstance(status, str) and status.isdecimal() and len(status) < 3 else status
+    outcome = _CALL_OUTCOMES.get(status) if type(status) is int else None
+    took = f", {seconds // 60}:{seconds % 60:02d} min" if seconds is not None and 0 <= seconds < 10**9 else ""
+    duration = seconds * 1000 if took and seconds is not None else None
+    return Story(f"{way}{took}{f', {outcome}' if outcome else ''}", actor, outcome, duration)
+
+
+def _unknown(event: LoggedEvent, _verb: str) -> Story:
+    fields = event.data.get("fields")
+    where = ""
+    if isinstance(fields, dict) and fields:
+        key, actions = next(iter(fields.items()))
+        where = f"{key}[{next(iter(actions), '')}]" if isinstance(actions, dict) else str(key)
+    return Story(text(f"Not understood yet: {where or event.entity_type}") or "")
+
+
+_TELLERS: dict[str, Callable[[LoggedEvent, str], Story]] = {
+    "lead": _entity_line,
+    "contact": _entity_line,
+    "company": _entity_line,
+    "task": _task_line,
+    "kommo.lead.status_changed": _moved,
+    "kommo.lead.responsible_changed": _handed,
+    "kommo.contact.responsible_changed": _handed,
+    "kommo.company.responsible_changed": _handed,
+    "kommo.task.responsible_changed": _handed,
+    "kommo.note.added": _note_line,
+    "kommo.call.logged": _call_line,
+    "kommo.call.recorded": _call_line,
+    "kommo.unrecognized": _unknown,
+}

@@ -1,0 +1,5 @@
+"""`python -m service` is `kommo-streams`."""
+
+from service.cli import main
+
+main()

@@ -1,0 +1,47 @@
+"""How every Kafka client of the project connects: one place for addresses, SASL and TLS."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+from aiokafka.helpers import create_ssl_context
+
+from runtime.process import StartError
+from runtime.settings import PREFIX, Settings
+
+
+def connection(settings: Settings, client_id: str) -> dict[str, Any]:
+    """Return the keyword arguments that all aiokafka clients share.
+
+    Raises StartError where a certificate file cannot be read, or a SASL protocol has no user or password.
+    """
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.kafka_bootstrap_servers,
+        "client_id": f"kommo-streams-{client_id}",
+        "security_protocol": settings.kafka_security_protocol,
+        "metadata_max_age_ms": 30_000,
+    }
+    if settings.kafka_security_protocol in ("SSL", "SASL_SSL"):
+        options["ssl_context"] = _ssl_context(settings)
+    if settings.kafka_security_protocol.startswith("SASL_"):
+        if settings.kafka_sasl_username is None or settings.kafka_sasl_password is None:
+            raise StartError(
+                f"{settings.kafka_security_protocol} needs {PREFIX}KAFKA_SASL_USERNAME and {PREFIX}KAFKA_SASL_PASSWORD"
+            )
+        options["sasl_mechanism"] = settings.kafka_sasl_mechanism
+        options["sasl_plain_username"] = settings.kafka_sasl_username
+        options["sasl_plain_password"] = settings.kafka_sasl_password.get_secret_value()
+    return options
+
+
+def _ssl_context(settings: Settings) -> ssl.SSLContext:
+    try:
+        context: ssl.SSLContext = create_ssl_context(
+            cafile=settings.kafka_ssl_cafile,
+            certfile=settings.kafka_ssl_certfile,
+            keyfile=settings.kafka_ssl_keyfile,
+        )
+    except OSError as error:
+        raise StartError(f"cannot read Kafka's TLS files ({error}): see {PREFIX}KAFKA_SSL_CAFILE and its kin") from None
+    return context

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka.errors import KafkaError
@@ -34,7 +35,8 @@ log = logger(__name__)
 READER = "ingest"
 GROUP = "kommo-streams.ingest"
 
-_SLICE = 100  # records decoded before the event loop gets its turn: about 5 ms
+_PART = 500  # deliveries decoded while the part before is on its way
+_SLICE = 50  # deliveries decoded before the event loop gets its turn: about 3 ms
 
 
 async def ingest(settings: Settings, stop: asyncio.Event) -> None:
@@ -72,34 +74,53 @@ async def _work(consumer: BatchConsumer, producer: Producer, health: Health, sto
 async def handle(batch: Batch, producer: Producer) -> None:
     """Send everything a batch of raw deliveries becomes, and return when all of it is acknowledged.
 
-    Raises KafkaError where something was not; handling the batch again is harmless.
+    While one part is on its way the next is decoded. Raises KafkaError where something was not acknowledged;
+    handling the batch again is harmless.
     """
-    events: list[EncodedEvent] = []
-    letters: list[DeadLetter] = []
-    async for record, encoded, rejections, delivery_id in _decoded(batch):
-        events += encoded
-        letters += [_letter(record, rejection, delivery_id) for rejection in rejections]
-    await producer.send_all(EVENTS_TOPIC, (Record(item.key, item.value, HEADERS) for item in events))
-    for letter in letters:
-        await producer.set_aside(letter)
-    _count(events)
+    sending: asyncio.Task[None] | None = None
+    for start in range(0, len(batch.records), _PART):
+        part = _Part()
+        for number, record in enumerate(batch.records[start : start + _PART]):
+            if number % _SLICE == _SLICE - 1:
+                await asyncio.sleep(0)
+            part.take(record)
+        if sending is not None:
+            await sending
+        sending = asyncio.create_task(part.send(producer))
+    if sending is not None:
+        await sending
 
 
-async def _decoded(batch: Batch) -> AsyncIterator[tuple[Any, list[EncodedEvent], list[Rejection], str]]:
-    for number, record in enumerate(batch.records):
-        if number % _SLICE == _SLICE - 1:
-            await asyncio.sleep(0)
+@dataclass(slots=True)
+class _Part:
+    """What some deliveries became."""
+
+    events: list[EncodedEvent] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+
+    def take(self, record: Any) -> None:
+        delivery_id = ""
         try:
             delivery = read_delivery(record.key, record.value, record.headers)
+            delivery_id = delivery.delivery_id
             decoded = decode(delivery)
         except DeliveryError as error:
-            yield record, [], [Rejection("", str(error), ErrorClass.VALIDATION)], ""
+            rejections = [Rejection("", str(error), ErrorClass.VALIDATION)]
         except Exception as error:
             # A fault of ours must not stop the stream, and must not be lost: the delivery is kept whole.
             log.exception("decoding failed", topic=record.topic, partition=record.partition, offset=record.offset)
-            yield record, [], [Rejection("", f"{type(error).__name__} in the decoder", ErrorClass.INTERNAL)], ""
+            rejections = [Rejection("", f"{type(error).__name__} in the decoder", ErrorClass.INTERNAL)]
         else:
-            yield record, decoded.events, decoded.rejections, delivery.delivery_id
+            self.events += decoded.events
+            rejections = decoded.rejections
+            log.debug("decoded", correlation_id=delivery_id, events=len(decoded.events))
+        self.letters += [_letter(record, rejection, delivery_id) for rejection in rejections]
+
+    async def send(self, producer: Producer) -> None:
+        await producer.send_all(EVENTS_TOPIC, [Record(item.key, item.value, HEADERS) for item in self.events])
+        await producer.set_aside(self.letters)
+        for kind, count in Counter(item.type for item in self.events).items():
+            EVENTS.labels(kind).inc(count)
 
 
 def _letter(record: Any, rejection: Rejection, delivery_id: str) -> DeadLetter:
@@ -116,13 +137,3 @@ def _letter(record: Any, rejection: Rejection, delivery_id: str) -> DeadLetter:
         item=rejection.item,
         correlation_id=delivery_id,
     )
-
-
-def _count(events: list[EncodedEvent]) -> None:
-    counts: dict[str, int] = {}
-    for item in events:
-        counts[item.type] = counts.get(item.type, 0) + 1
-    for kind, count in counts.items():
-        EVENTS.labels(kind).inc(count)
-    if events:
-        log.debug("sent events", events=len(events), last_correlation=events[-1].id)

@@ -17,7 +17,7 @@ from projections.reading import LoggedEvent, read_event, record_id
 from runtime.health import Health
 from runtime.logs import logger
 from runtime.metrics import BATCH_SECONDS, END_TO_END_SECONDS, PROJECTION_STOPPED, WRITE_SECONDS
-from runtime.postgres import AWAY, REFUSED, connect
+from runtime.postgres import AWAY, connect, refused
 from runtime.settings import Settings
 from runtime.waiting import pause
 from schemas.deadletter import DeadLetter
@@ -34,10 +34,11 @@ _SLICE = 250  # records read before the event loop gets its turn: about 3 ms
 
 @dataclass(slots=True)
 class _Read:
-    """A record and the event it holds; None where it holds none and was set aside."""
+    """A record and the event it holds; without one, why it is none."""
 
     record: Any
     event: LoggedEvent | None
+    fault: str = ""
 
 
 class Runner:
@@ -55,6 +56,7 @@ class Runner:
         self._connection: Any = None
         self._at: dict[int, int] = {}
         self._to_verify: dict[int, tuple[int, str]] = {}
+        self._writing: asyncio.Task[None] | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. A server that is away is waited for; what needs a person ends this projection."""
@@ -90,18 +92,44 @@ class Runner:
             group=group(self._projection),
             reader=self._label,
             assigned=lambda partitions: self._take_over(consumer, partitions),
+            drain=lambda: self._written(consumer),
         )
-        async with consumer:
-            while not stop.is_set():
-                async with consumer.busy:
-                    try:
-                        batch = await consumer.read()
-                    except OffsetOutOfRangeError as error:
-                        raise ProjectionStopped(_out_of_range(error)) from None
-                    if batch.records:
-                        await self._handle(consumer, batch)
-                if consumer.consumer.assignment() or not batch.records:
-                    self._health.ready(self._label)
+        try:
+            async with consumer:
+                while not stop.is_set():
+                    async with consumer.busy:
+                        await self._step(consumer)
+                    if consumer.consumer.assignment():
+                        self._health.ready(self._label)
+                await self._written(consumer)
+        finally:
+            if self._writing is not None:
+                self._writing.cancel()
+                self._writing = None
+
+    async def _step(self, consumer: BatchConsumer) -> None:
+        """Read the next batch while the one before is being written, then begin to write it."""
+        try:
+            batch = await consumer.read()
+        except OffsetOutOfRangeError as error:
+            raise ProjectionStopped(_out_of_range(error)) from None
+        reads = await self._read(batch)
+        if await self._written(consumer) and batch.records:
+            self._writing = asyncio.create_task(self._handle(consumer, batch, reads))
+
+    async def _written(self, consumer: BatchConsumer) -> bool:
+        """Wait for the batch being written; False where its partitions had been written by another process."""
+        writing, self._writing = self._writing, None
+        try:
+            if writing is not None:
+                await writing
+        except PositionMoved as moved:
+            log.warning("another process wrote here, reading the position again", detail=str(moved))
+            mine = consumer.consumer.assignment()
+            for partition, position in (await self._take_over(consumer, set(mine))).items():
+                consumer.move(partition, position)
+            return False
+        return True
 
     async def _take_over(self, consumer: BatchConsumer, assigned: set[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return where to read on in partitions that now are ours: one record back, to see that it is the same log."""
@@ -130,44 +158,32 @@ class Runner:
                 self._to_verify[partition.partition] = (seek[partition], position.last_event_id)
         return seek
 
-    async def _handle(self, consumer: BatchConsumer, batch: Batch) -> None:
+    async def _handle(self, consumer: BatchConsumer, batch: Batch, reads: list[_Read]) -> None:
         start = time.monotonic()
-        reads = await self._read(batch)
-        try:
-            if reads:
-                await self._write(reads)
-        except PositionMoved as moved:
-            log.warning("another process wrote here, reading the position again", detail=str(moved))
-            await self._move_to_positions(consumer)
-            return
+        for read in reads:
+            if read.fault:
+                await self._set_aside(read.record, read.fault, ErrorClass.VALIDATION)
+        if reads:
+            await self._write(reads)
         BATCH_SECONDS.labels(self._label).observe(time.monotonic() - start)
         # A hint for tools that show lag; the positions that count are in PostgreSQL.
         await consumer.commit(batch)
-
-    async def _move_to_positions(self, consumer: BatchConsumer) -> None:
-        mine = consumer.consumer.assignment()
-        for partition, position in (await self._take_over(consumer, set(mine))).items():
-            consumer.move(partition, position)
 
     async def _read(self, batch: Batch) -> list[_Read]:
         reads: list[_Read] = []
         for number, record in enumerate(batch.records):
             if number % _SLICE == _SLICE - 1:
                 await asyncio.sleep(0)
-            event = None
+            event, fault = None, ""
             try:
                 event = read_event(record.value, record.partition, record.offset)
             except NewerEventError:
-                if self._verified(record, None):
-                    continue
-                raise
+                if record.partition not in self._to_verify:
+                    raise
             except EventError as error:
-                if not self._verified(record, None):
-                    await self._set_aside(record, str(error), ErrorClass.VALIDATION)
-                    reads.append(_Read(record, None))
-                continue
+                fault = str(error)
             if not self._verified(record, event):
-                reads.append(_Read(record, event))
+                reads.append(_Read(record, event, fault))
         return reads
 
     def _verified(self, record: Any, event: LoggedEvent | None) -> bool:
@@ -190,7 +206,9 @@ class Runner:
         """Write a batch; one that PostgreSQL refuses is halved until the event that it refuses is found."""
         try:
             await self._transact(reads)
-        except REFUSED as error:
+        except AWAY as error:
+            if not refused(error):
+                raise
             if len(reads) > 1:
                 middle = len(reads) // 2
                 await self._write(reads[:middle])
@@ -229,19 +247,18 @@ class Runner:
             histogram.observe(max(0, now - event.received_us) / 1e6)
 
     async def _set_aside(self, record: Any, reason: str, error_class: ErrorClass) -> None:
-        await self._letters.set_aside(
-            DeadLetter(
-                reason=reason,
-                error_class=error_class,
-                reader=self._label,
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                key=record.key,
-                value=record.value,
-                original_headers=tuple(record.headers),
-            )
+        letter = DeadLetter(
+            reason=reason,
+            error_class=error_class,
+            reader=self._label,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            key=record.key,
+            value=record.value,
+            original_headers=tuple(record.headers),
         )
+        await self._letters.set_aside([letter])
 
 
 def _out_of_range(error: OffsetOutOfRangeError) -> str:

@@ -40,14 +40,11 @@ async def open_pool(settings: Settings, *, application: str, size: int | None = 
 
 
 AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-"""What a server that is away, full, restarting or failing over raises: worth another try, if it is not REFUSED."""
+"""What a server that is away, full, restarting or failing over raises: worth another try, unless it is `refused`."""
 
-REFUSED = (
-    asyncpg.DataError,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.ProgramLimitExceededError,
-    ValueError,  # asyncpg's own refusal to encode a value is one
-    TypeError,
-    OverflowError,
-)
-"""What a value raises that no further try will make storable. To be tested before AWAY, whose subclasses some are."""
+
+def refused(error: Exception) -> bool:
+    """Whether PostgreSQL, or asyncpg on its way there, refused a value: no further try will make it storable."""
+    server = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+    # asyncpg's own refusal to encode a value is both of these.
+    return isinstance(error, server) or (isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError))

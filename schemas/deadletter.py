@@ -55,7 +55,7 @@ class DeadLetter:
 def read_headers(headers: Iterable[tuple[str, bytes]]) -> dict[str, str]:
     """Return our own headers of a dead letter's record without their prefix."""
     return {
-        name.removeprefix(PREFIX): value.decode("utf-8", "replace")
+        name.removeprefix(PREFIX): (value or b"").decode("utf-8", "replace")
         for name, value in headers
         if name.startswith(PREFIX)
     }

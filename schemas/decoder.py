@@ -93,8 +93,8 @@ def decode(delivery: Delivery, *, origin: Origin = "live") -> Decoded:
 def _account(form: Form) -> tuple[bytes | None, Form]:
     """Return the account block as JSON for the events, and the form without it.
 
-    A block that is alone, no block at all, or too large to repeat in every event stays in the form, as an item of
-    its own.
+    A block that is alone, no block at all, too large to repeat in every event, or with a `link` that is not ours
+    stays in the form, as an item of its own.
     """
     block = form.get("account")
     if type(block) is not dict:
@@ -106,7 +106,7 @@ def _account(form: Form) -> tuple[bytes | None, Form]:
         known = type(subdomain) is str and _SUBDOMAIN.fullmatch(subdomain)
         link = f"https://{subdomain}.kommo.com" if known else None
     text = orjson.dumps({**block, "link": link} if link else block)
-    if len(text) > _MAX_ACCOUNT_BYTES:
+    if len(text) > _MAX_ACCOUNT_BYTES or "link" in block:
         return (orjson.dumps({"link": link}) if link else None), form
     if len(form) == 1:
         return text, form

@@ -52,7 +52,7 @@ class Delivery:
 
 def read_delivery(key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> Delivery:
     """Return the delivery a record of kommo.webhooks holds. Raises DeliveryError."""
-    facts = dict(headers)
+    facts = {name: fact or b"" for name, fact in headers}  # a header of another producer may be null
     try:
         account_id = int(key or b"")
     except ValueError:

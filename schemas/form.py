@@ -1,14 +1,14 @@
 """A webhook's body to nested dictionaries, as PHP's parse_str nests it (Kommo is written in PHP).
 
-The keys of one sender hardly vary, so the way of each key (its parent and its leaf) is worked out once and kept:
-a 2 kB body then costs one dictionary look-up a pair. See php_register_variable_ex in PHP's main/php_variables.c.
+The keys of one sender hardly vary, so the way of each key (the node it hangs on, and its leaf) is worked out once
+and kept: a pair then costs two dictionary look-ups. See php_register_variable_ex in PHP's main/php_variables.c.
 """
 
 from __future__ import annotations
 
 import re
 from typing import Any, TypeAlias
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes
 
 Form: TypeAlias = dict[str, Any]
 """Nested dictionaries whose leaves are texts; lists are dictionaries with the keys "0", "1", ..."""
@@ -18,6 +18,8 @@ MAX_DEPTH = 64  # PHP's max_input_nesting_level
 
 _MAX_KEYS = 20_000
 _MAX_KEY_CHARACTERS = 256
+_MAX_VALUES = 20_000
+_MAX_VALUE_CHARACTERS = 96
 
 _CONTROL = dict.fromkeys([*range(0x20), 0x7F])
 _NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # a key that PHP takes as a number
@@ -31,26 +33,42 @@ class FormError(ValueError):
 
 _Path: TypeAlias = tuple[str | None, ...]  # None is PHP's `[]`: the next free number
 
+_ROOT = 0
+_DROPPED = (-1, "")  # the way of a key that PHP drops
 
-class _Keys:
-    """The way of every key seen lately: (path of the parent, leaf). Bounded: past the bound it starts anew."""
+
+class _Ways:
+    """The ways of the keys seen lately, as (node, leaf), and the nodes they hang on, as (parent node, name).
+
+    Numbers stand for nodes, since a number is found faster than a path. Bounded: past the bound it starts anew.
+    """
 
     def __init__(self) -> None:
-        self._ways: dict[str, tuple[_Path, str | None] | None] = {}
-        self.get = self._ways.get
+        self.by_key: dict[str, tuple[int, str | None]] = {}
+        self.nodes: list[tuple[int, str | None]] = [(_ROOT, "")]
+        self._numbers: dict[tuple[int, str | None], int] = {}
 
-    def learn(self, raw: str) -> tuple[_Path, str | None] | None:
-        path = key_path(_text(raw))
-        way = (path[:-1], path[-1]) if path else None
+    def learn(self, raw: str) -> tuple[int, str | None]:
+        path = key_path(_decoded(raw))
+        if not path:
+            return _DROPPED
+        node = _ROOT
+        for name in path[:-1]:
+            place = (node, name)
+            node = self._numbers.setdefault(place, len(self.nodes))
+            if node == len(self.nodes):
+                self.nodes.append(place)
+        way = (node, path[-1])
         if len(raw) <= _MAX_KEY_CHARACTERS:
-            if len(self._ways) >= _MAX_KEYS:
-                self._ways.clear()
-            self._ways[raw] = way
+            self.by_key[raw] = way
         return way
 
+    def full(self) -> bool:
+        return len(self.nodes) > _MAX_KEYS or len(self.by_key) > _MAX_KEYS
 
-_KEYS = _Keys()
-_UNKNOWN: Any = object()
+
+_ways = _Ways()
+_values: dict[str, str] = {}  # short values seen lately, decoded: names of fields, addresses, dates come again
 
 
 def parse_form(body: bytes) -> Form:
@@ -60,30 +78,31 @@ def parse_form(body: bytes) -> Form:
     UTF-8 stay readable as \\xNN. Raises FormError for raw control characters, over MAX_PAIRS pairs, or keys nested
     deeper than MAX_DEPTH.
     """
+    global _ways
     text = _body_text(body)
     if text.count("&") >= MAX_PAIRS:
         raise FormError(f"more than {MAX_PAIRS} pairs in one body")
+    if _ways.full():
+        _ways = _Ways()
+    ways = _ways
+    known, value_known = ways.by_key.get, _values.get
     root: Form = {}
-    parents: dict[_Path, Form] = {(): root}
-    known = _KEYS.get
+    made: dict[int, Form] = {_ROOT: root}
     for pair in text.split("&"):
         raw, _, value = pair.partition("=")
-        way = known(raw, _UNKNOWN)
-        if way is _UNKNOWN:
-            way = _KEYS.learn(raw)
-        if way is None:
+        node, leaf = known(raw) or ways.learn(raw)
+        if node < 0:
             continue
         if "%" in value or "+" in value:
-            value = unquote(value.replace("+", " "), errors="backslashreplace")
-        path, leaf = way
-        parent = parents.get(path)
+            value = value_known(value) or _decoded_value(value)
+        parent = made.get(node)
         if parent is None:
-            parent = _descend(root, parents, path)
+            parent = _make(made, ways, node)
         if leaf is None:
             parent[_next_number(parent)] = value
         else:
-            if type(parent.get(leaf)) is dict:  # a scalar takes the place of a nest: the nest's paths are gone
-                parents = {(): root}
+            if type(parent.get(leaf)) is dict:  # a scalar takes the place of a nest: the nest's nodes are gone
+                made = {_ROOT: root}
             parent[leaf] = value
     return root
 
@@ -128,23 +147,47 @@ def _refuse_control_characters(text: str) -> None:
             raise FormError(f"not a form: control character 0x{ord(character):02x} at position {place}")
 
 
-def _text(raw: str) -> str:
-    return unquote(raw.replace("+", " "), errors="backslashreplace")
+def _decoded(raw: str) -> str:
+    raw = raw.replace("+", " ")
+    if raw.isascii():
+        return unquote_to_bytes(raw).decode("utf-8", "backslashreplace")
+    return unquote(raw, errors="backslashreplace")
 
 
-def _descend(root: Form, parents: dict[_Path, Form], path: _Path) -> Form:
-    """Return the dictionary at a path, made where it is not there yet; scalars on the way give way to it."""
-    node = root
-    for depth, name in enumerate(path):
+def _decoded_value(raw: str) -> str:
+    value = _decoded(raw)
+    if len(raw) <= _MAX_VALUE_CHARACTERS:
+        if len(_values) >= _MAX_VALUES:
+            _values.clear()
+        _values[raw] = value
+    return value
+
+
+def _make(made: dict[int, Form], ways: _Ways, node: int) -> Form:
+    """Return the dictionary of a node, made where it is not there yet; a scalar in its place gives way to it."""
+    above, name = ways.nodes[node]
+    parent = made.get(above)
+    if parent is None:
+        parent = _make(made, ways, above)
+    if name is None:  # `a[][b]`: a new one each time, so it is not remembered
+        child: Form = {}
+        parent[_next_number(parent)] = child
+        return child
+    found = parent.get(name)
+    child = found if type(found) is dict else {}
+    if child is not found:
+        parent[name] = child
+    if not _below_append(ways, above):
+        made[node] = child
+    return child
+
+
+def _below_append(ways: _Ways, node: int) -> bool:
+    while node != _ROOT:
+        node, name = ways.nodes[node]
         if name is None:
-            name = _next_number(node)
-        child = node.get(name)
-        if type(child) is not dict:
-            child = node[name] = {}
-        node = child
-        if depth + 1 == len(path) and None not in path:
-            parents[path] = node
-    return node
+            return True
+    return False
 
 
 def _next_number(node: Form) -> str:

@@ -176,16 +176,18 @@ class TaskData(EventData):
 
 
 class NoteData(EventData):
-    """An event of a note."""
+    """An event of a note; `beside` is what stands beside the note in its item (contacts and companies: `type`)."""
 
     note: Note
+    beside: Any = None
 
 
 class CallData(EventData):
-    """An event of a call; `note` is the note that told of it."""
+    """An event of a call; `note` is the note that told of it, `beside` as in NoteData."""
 
     call: Call
     note: Note
+    beside: Any = None
 
 
 class UnrecognizedData(EventData):

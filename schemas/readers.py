@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from schemas.catalogue import EVENT_TYPES, EventType
+from schemas.form import MAX_DEPTH
 from schemas.models import Contact, Lead, Note, Task
 from schemas.wire import Wire, as_lists, text_time, unix_seconds
 
@@ -148,8 +149,8 @@ def read_task(action: str, item: Any) -> Reading | None:
         return None
     fields = _fields("task", item)
     time_us = unix_seconds(fields.get("updated_at")) or text_time(fields.get("last_modified"))
-    data = {"task": _json(Task, fields)}
     subject = _subject("task", fields.get("id"))
+    data = {"task": _json(Task, fields)}
     if action == "add":
         return Reading(subject, time_us, data, [Occurrence(EVENT_TYPES["kommo.task.added"], fields)])
     return Reading(subject, time_us, data, _task_happened(fields))
@@ -190,7 +191,9 @@ def _note(key: str, item: Any) -> Reading | None:
         entity = "company" if outer.get("type") == "company" else _ENTITY_KEYS[key]
     subject = _subject(entity, note.get("element_id"), "element_id")
     time_us = unix_seconds(note.get("created_at")) or text_time(note.get("date_create"), utc_plus_3=quoted is None)
-    data = {"note": _json(Note, note)}
+    data: dict[str, Any] = {"note": _json(Note, note)}
+    if fields is not outer and len(outer) > 1:
+        data["beside"] = as_lists({name: value for name, value in outer.items() if name != "note"})
     direction = _CALLS.get(str(note.get("note_type")))
     if direction is None:
         return Reading(subject, time_us, data, [Occurrence(EVENT_TYPES["kommo.note.added"], outer)])
@@ -218,7 +221,7 @@ def _call(direction: str, note: dict[str, Any], outer: dict[str, Any]) -> tuple[
         params = orjson.loads(note.get("text") or "")
     except (orjson.JSONDecodeError, TypeError):
         params = None
-    if type(params) is not dict:
+    if type(params) is not dict or _deeper_than(MAX_DEPTH, params):
         params = {}
     call: dict[str, Any] = {"direction": direction}
     for name, value in params.items():
@@ -231,6 +234,11 @@ def _call(direction: str, note: dict[str, Any], outer: dict[str, Any]) -> tuple[
         return call, {"UNIQ": str(uniq)}
     identifier = note.get("id")
     return call, {"id": identifier} if identifier else outer
+
+
+def _deeper_than(levels: int, value: Any) -> bool:
+    children = value.values() if type(value) is dict else value if type(value) is list else ()
+    return any(levels == 0 or _deeper_than(levels - 1, child) for child in children)
 
 
 _CALL_FIELDS = {

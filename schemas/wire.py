@@ -52,11 +52,12 @@ def unix_seconds(text: Any) -> int | None:
 
 
 def text_time(text: Any, *, utc_plus_3: bool = False) -> int | None:
-    """Return microseconds since 1970 from "Y-m-d H:i:s" (UTC, or UTC+3 as in notes); None where it is no time."""
+    """Return microseconds since 1970 from "Y-m-d H:i:s" (UTC, or UTC+3 as in notes); None where it is none."""
     if type(text) is not str or len(text) != 19:
         return None
     try:
         moment = dt.datetime.strptime(text, "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007 the zone follows
     except ValueError:
         return None
-    return int(moment.replace(tzinfo=_UTC3 if utc_plus_3 else dt.UTC).timestamp()) * 1_000_000
+    microseconds = int(moment.replace(tzinfo=_UTC3 if utc_plus_3 else dt.UTC).timestamp()) * 1_000_000
+    return microseconds if microseconds > 0 else None

@@ -43,17 +43,25 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     An async context manager. `assigned`, if given, is asked for the positions of newly assigned partitions; else the
     group's committed offsets count, and without one the log's beginning. Partitions are given away only between
-    batches: `busy` is held by whoever works on one.
+    batches: `busy` is held by whoever works on one, and `drain` is awaited for what goes on behind it.
     """
 
     def __init__(
-        self, settings: Settings, *, topic: str, group: str, reader: str, assigned: Assigned | None = None
+        self,
+        settings: Settings,
+        *,
+        topic: str,
+        group: str,
+        reader: str,
+        assigned: Assigned | None = None,
+        drain: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self._settings = settings
         self._topic = physical(settings, topic)
         self._logical = topic
         self._reader = reader
         self._assigned = assigned
+        self._drain = drain
         self._partitioner: Partitioner | None = None
         self._next: dict[TopicPartition, int] = {}
         self.busy = asyncio.Lock()
@@ -89,6 +97,8 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Wait until the batch under way is done, then let the partitions go (aiokafka calls this)."""
         async with self.busy:
+            if self._drain is not None and revoked:
+                await self._keep(self._drain())
             for partition in revoked:
                 self._next.pop(partition, None)
                 LAG.remove(self._reader, str(partition.partition))
@@ -98,12 +108,16 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         log.info("assigned", reader=self._reader, partitions=sorted(item.partition for item in assigned))
         for partition in assigned:
             LAG.labels(self._reader, str(partition.partition)).set(0)
-        if self._assigned is None:
-            return
+        if self._assigned is not None:
+            await self._keep(self._seek(self._assigned, assigned))
+
+    async def _seek(self, find: Assigned, assigned: set[TopicPartition]) -> None:
+        for partition, position in (await find(assigned) or {}).items():
+            self.consumer.seek(partition, position)
+
+    async def _keep(self, work: Awaitable[object]) -> None:
         try:
-            positions = await self._assigned(assigned)
-            for partition, position in (positions or {}).items():
-                self.consumer.seek(partition, position)
+            await work
         except Exception as error:  # noqa: BLE001 aiokafka would swallow it here; read() raises it
             self.failure = error
 

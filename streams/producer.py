@@ -109,27 +109,30 @@ class Producer:
                 batch.append(key=record.key, value=record.value, timestamp=None, headers=list(record.headers))
         await (await self._producer.send_batch(batch, topic, partition=partition))
 
-    async def set_aside(self, letter: DeadLetter) -> None:
-        """Write a dead letter and wait until it is safe; one too large goes with its coordinates and no value.
+    async def set_aside(self, letters: Iterable[DeadLetter]) -> None:
+        """Write dead letters and wait until they are safe; one too large goes with its coordinates and no value.
 
-        Raises KafkaError where Kafka does not acknowledge it.
+        Raises KafkaError where Kafka does not acknowledge them.
         """
-        key = letter.key or b""
-        headers = letter.headers()
+        sent = [(letter, await self._send_letter(letter)) for letter in letters]
+        for letter, future in sent:
+            await future
+            DEAD_LETTERS.labels(letter.error_class.value).inc()
+            log.warning(
+                "set aside",
+                reason=letter.reason,
+                error_class=letter.error_class.value,
+                item=letter.item,
+                original=f"{letter.topic}/{letter.partition}/{letter.offset}",
+                correlation_id=letter.correlation_id,
+            )
+
+    async def _send_letter(self, letter: DeadLetter) -> asyncio.Future[Any]:
+        key, headers = letter.key or b"", letter.headers()
         try:
-            future = await self.send(DEADLETTERS, Record(key, letter.value, headers))
+            return await self.send(DEADLETTERS, Record(key, letter.value, headers))
         except MessageSizeTooLargeError:
-            future = await self.send(DEADLETTERS, Record(key, b"", [*headers, ("dead_letter_value", b"too large")]))
-        await future
-        DEAD_LETTERS.labels(letter.error_class.value).inc()
-        log.warning(
-            "set aside",
-            reason=letter.reason,
-            error_class=letter.error_class.value,
-            item=letter.item,
-            original=f"{letter.topic}/{letter.partition}/{letter.offset}",
-            correlation_id=letter.correlation_id,
-        )
+            return await self.send(DEADLETTERS, Record(key, b"", [*headers, ("dead_letter_value", b"too large")]))
 
 
 class EventProducer(Producer):

@@ -1,0 +1,125 @@
+"""The real servers, started once a session; tests are isolated by topic prefix, database and key prefix."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+
+from runtime.settings import Settings
+from service.embedded import EmbeddedServers
+from streams.topics import physical, topics
+
+KEYS = "k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE"
+ROOT = Path(__file__).resolve().parent.parent
+
+_numbers = itertools.count(1)
+
+
+class Servers:
+    """The addresses of the session's servers, and their handles for tests that kill them."""
+
+    def __init__(self, embedded: EmbeddedServers) -> None:
+        self.embedded = embedded
+        self.addresses = embedded.start()
+        self.kafka_bootstrap_servers = self.addresses.kafka_bootstrap_servers
+        self.database_url = self.addresses.database_url
+        self.redis_url = self.addresses.redis_url
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Apache Kafka, PostgreSQL and Valkey."""
+    # A short path: PostgreSQL's and Chromium's sockets have a limit of some 100 characters.
+    with tempfile.TemporaryDirectory(prefix="ks-", ignore_cleanup_errors=True) as directory:
+        embedded = EmbeddedServers(Path(directory) / "data")
+        try:
+            yield Servers(embedded)
+        finally:
+            embedded.stop()
+
+
+@pytest.fixture
+async def database(servers: Servers) -> AsyncIterator[str]:
+    """The URL of a new, empty database; dropped afterwards."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    connection = await asyncpg.connect(servers.database_url)
+    await connection.execute(f'CREATE DATABASE "{name}"')
+    try:
+        yield servers.database_url.rpartition("/")[0] + f"/{name}"
+    finally:
+        await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        await connection.close()
+
+
+def free_port() -> int:
+    """A TCP port that is free now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+async def settings(servers: Servers, database: str) -> AsyncIterator[Settings]:
+    """Settings of an installation of this test's own: its topics, its database, its ports. Topics end with the test."""
+    made = Settings(
+        kafka_bootstrap_servers=servers.kafka_bootstrap_servers,
+        kafka_prefix=f"t{os.getpid()}x{next(_numbers)}.",
+        webhooks_partitions=2,
+        events_partitions=4,
+        database_url=database,
+        redis_url=servers.redis_url,
+        gateway_keys=KEYS,
+        gateway_port=free_port(),
+        dashboard_port=free_port(),
+        ingest_port=free_port(),
+        projector_port=free_port(),
+    )
+    yield made
+    await delete_topics(made)
+
+
+async def delete_topics(settings: Settings, *names: str) -> None:
+    """Delete topics (all of an installation, if none is named); those that are not there do not matter."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.delete_topics([physical(settings, name) for name in names or [t.name for t in topics(settings)]])
+    finally:
+        await admin.close()
+
+
+async def eventually(condition: Callable[[], object], seconds: float = 20, what: str = "") -> object:
+    """Wait until a condition (it may be a coroutine function) holds, and return what it returned."""
+    limit = asyncio.get_running_loop().time() + seconds
+    result: object = None
+    while asyncio.get_running_loop().time() < limit:
+        result = condition()
+        if asyncio.iscoroutine(result):
+            result = await result
+        if result:
+            return result
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"not so within {seconds} s: {what or condition} (last: {result!r})")
+
+
+@contextlib.asynccontextmanager
+async def running(main: Callable[[asyncio.Event], object]) -> AsyncIterator[asyncio.Event]:
+    """Run a process's main function in this loop while the context lasts; it must end within 10 s afterwards."""
+    stop = asyncio.Event()
+    task = asyncio.ensure_future(main(stop))
+    try:
+        yield stop
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 10)

@@ -81,11 +81,12 @@ class ActivityLog:
 
     async def write(self, connection: Any, events: Sequence[LoggedEvent]) -> None:
         """Write the lines of these events."""
-        chosen: dict[str, LoggedEvent] = {}
+        chosen: dict[tuple[int, str], LoggedEvent] = {}
         for event in events:
-            other = chosen.get(event.event_id)
+            name = (event.account_id, event.event_id)
+            other = chosen.get(name)
             if other is None or _rank(event) < _rank(other):
-                chosen[event.event_id] = event
+                chosen[name] = event
         await connection.copy_records_to_table(
             "activity_log_v1_batch", records=[_row(event) for event in chosen.values()], columns=COLUMNS
         )
@@ -101,7 +102,15 @@ def _rank(event: LoggedEvent) -> tuple[int, str, int]:
 
 
 def _time_is_fixed(event: LoggedEvent) -> bool:
-    return event.kind.deletes or (event.kind.fixed_time and event.kommo_time)
+    """Whether every reading of this event has this time.
+
+    Not so, beside the types that say it: what carries no time; a time ahead of the receipt, which an earlier receipt
+    may not have believed (schemas/decoder.py); a corrected reading, which may correct the time.
+    """
+    if event.kind.deletes:
+        return True
+    believed = event.kommo_time and event.time.timestamp() * 1_000_000 <= event.received_us
+    return event.kind.fixed_time and believed and event.revision == 1
 
 
 def _row(event: LoggedEvent) -> tuple[Any, ...]:

@@ -23,10 +23,16 @@ def number(value: Any) -> int | None:
 
 
 def jsonb(value: Any) -> str | None:
-    """Return JSON for a jsonb column, None for nothing; NUL, which jsonb cannot hold, becomes U+FFFD."""
+    """Return JSON for a jsonb column, None for nothing or for what is nested too deep to be written.
+
+    NUL, which jsonb cannot hold, becomes U+FFFD.
+    """
     if not value:
         return None
-    written = orjson.dumps(value)
+    try:
+        written = orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return None
     return (orjson.dumps(_without_nul(value)) if b"\\u0000" in written else written).decode()
 
 

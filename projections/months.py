@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,9 @@ from runtime.logs import logger
 log = logger(__name__)
 
 _LOCK = 0x6D6F6E7468  # "month"
+REFUSED_SECONDS = 30.0
+"""How long no lock is asked for after one was not had: each try holds up the batch, and every reader behind it."""
+
 KEPT_MONTHS = 24
 """Months before this one that get a partition of their own; older rows lie in the default partition."""
 
@@ -31,8 +35,10 @@ class Months:
         A month whose lock cannot be had within 2 s (a long read of the default partition) is left for a later batch:
         its rows are in the default partition until then, and as visible.
         """
+        if time.monotonic() < self._refused_until:
+            return
         now = dt.datetime.now(dt.UTC)
-        wanted = {(time.year, time.month) for time in times}
+        wanted = {(moment.year, moment.month) for moment in times}
         for year, month in sorted(wanted):
             age = (now.year - year) * 12 + now.month - month
             name = f"{self._table}_{year:04d}_{month:02d}"
@@ -42,7 +48,8 @@ class Months:
                 await self._attach(connection, name, year, month)
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.QueryCanceledError):
                 log.warning("a month's partition is attached later: its table is being read", partition=name)
-                continue
+                self._refused_until = time.monotonic() + REFUSED_SECONDS
+                return
             self._known.add(name)
 
     async def _attach(self, connection: Any, name: str, year: int, month: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ import orjson
 
 from schemas.catalogue import EVENT_TYPES, EventType
 from schemas.event import EventError, NewerEventError
+
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SEQUENCE = re.compile(r"[0-9]{16}-[0-9]{6}")
 
 
 @dataclass(slots=True)
@@ -48,24 +52,29 @@ def read_event(value: bytes | None, partition: int, offset: int) -> LoggedEvent:
         event = orjson.loads(value or b"")
         kind = EVENT_TYPES.get(event["type"])
         schema, _, version = event["dataschema"].rpartition(":")
+        if kind is None and not event["type"].startswith("kommo."):
+            raise EventError(f"not an event: its type is {event['type'][:80]}")
         if kind is None or int(version) > kind.version:
             raise NewerEventError(f"{event['type']} in version {version} is newer than this program: {schema}")
         entity_type, _, entity_id = event["subject"].partition("/")
-        sequence = event["sequence"]
-        if len(sequence) != 23 or not entity_id:
-            raise EventError("not an event: its sequence or subject has another form")
+        # Another gateway's event may be anything; what a fold could not take must not reach it.
+        sequence, time, data = event["sequence"], dt.datetime.fromisoformat(event["time"]), event["data"]
+        if not (_SEQUENCE.fullmatch(sequence) and _ID.fullmatch(event["id"]) and entity_id):
+            raise EventError("not an event: its id, sequence or subject has another form")
+        if time.tzinfo is None or type(event["revision"]) is not int or type(data) is not dict:
+            raise EventError("not an event: its time has no zone, its revision is no number, or its data no map")
         return LoggedEvent(
             int(event["accountid"]),
             entity_type,
             entity_id,
             kind,
             event["id"],
-            dt.datetime.fromisoformat(event["time"]),
+            time if time.tzinfo is dt.UTC else time.astimezone(dt.UTC),
             f"0-{sequence}" if kind.creates else f"1-{sequence}",
             event["timesource"] == "kommo",
             event["revision"],
             event["correlationid"],
-            event["data"],
+            data,
             partition,
             offset,
         )
@@ -73,7 +82,7 @@ def read_event(value: bytes | None, partition: int, offset: int) -> LoggedEvent:
         raise
     except KeyError as missing:
         raise EventError(f"not an event: no {missing.args[0]}") from None
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise EventError(f"not an event: {type(error).__name__}: {str(error)[:200]}") from None
 
 

@@ -5,7 +5,8 @@ responsible from its newest full snapshot. A note or a call is news of the lead,
 
 The row must be the same whatever order events are read in, and a repeat read later can put an event earlier in its
 second (of a repeat the smallest sequence counts). So a row's state keeps every event of the newest second, not only
-the winner, and every delete after the newest other event (deletes with nothing between them show as the first).
+the winner, and every delete that is not before the newest other event (deletes with nothing between them show as the
+first).
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ class Mark:
 
     def counts_more(self, other: Mark) -> bool:
         """Whether this reading of the same event is the one that counts."""
-        return (-self.revision, self.sort_key) < (-other.revision, other.sort_key)
+        # Two gateways may receive two hooks of one move in one microsecond: then what they say decides.
+        mine = (-self.revision, self.sort_key, repr(self.says))
+        return mine < (-other.revision, other.sort_key, repr(other.says))
 
 
 Marks = dict[str, Mark]
@@ -58,8 +61,8 @@ Marks = dict[str, Mark]
 class State:
     """What a row is worked out from.
 
-    `events`: of the newest second, without deletes, saying [type, summary, url]. `deletes`: those after all of them,
-    likewise. `snapshots`: of the newest second, saying [title, responsible_user_id, url]. `deleted`: the newest
+    `events`: of the newest second, without deletes, saying [type, summary, url]. `deletes`: those of that time and
+    later, likewise. `snapshots`: of the newest second, saying [title, responsible_user_id, url]. `deleted`: the newest
     delete.
     """
 
@@ -83,8 +86,9 @@ class State:
             said = [text(name, _MAX_TITLE), responsible, _url(event)]
             _keep_newest(self.snapshots, event.event_id, Mark(at, event.sort_key, event.revision, said))
         if self.events and self.deletes:
-            newest, _ = _latest(self.events)
-            self.deletes = {name: kept for name, kept in self.deletes.items() if kept.clock(name) > newest}
+            # Those of the very same time stay: a repeat with a smaller sequence can put the event before them.
+            newest = next(iter(self.events.values())).at
+            self.deletes = {name: kept for name, kept in self.deletes.items() if kept.at >= newest}
 
     def columns(self) -> tuple[Any, ...]:
         """Return title, event_type, summary, responsible_user_id, occurred_at, url, deleted, event_id."""
@@ -92,10 +96,10 @@ class State:
         if self.snapshots:
             snapshot, mark = _latest(self.snapshots)
             name, responsible, url = mark.says
-        if self.deletes:
-            clock, mark = min((kept.clock(name), kept) for name, kept in self.deletes.items())
-        else:
-            clock, mark = _latest(self.events)
+        newest = _latest(self.events) if self.events else None
+        after = ((kept.clock(name), kept) for name, kept in self.deletes.items())
+        run = [pair for pair in after if newest is None or pair[0] > newest[0]]
+        clock, mark = min(run) if run else newest or _latest(self.events)
         kind, summary, link = mark.says
         deleted = self.deleted is not None and (snapshot is None or self.deleted > snapshot)
         return (name, kind, summary, responsible, _EPOCH + clock[0] * _MICROSECOND, url or link, deleted, clock[2])

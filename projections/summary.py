@@ -35,7 +35,10 @@ def tell(event: LoggedEvent) -> Story:
     """Return the story of an event; never fails, whatever its data holds."""
     verb = event.kind.name.rpartition(".")[2]
     teller = _TELLERS.get(event.kind.name) or _TELLERS.get(event.entity_type) or _unknown
-    return teller(event, verb)
+    try:
+        return teller(event, verb)
+    except RecursionError:  # a value nested too deep to be shown
+        return Story(event.kind.meaning)
 
 
 def title(event: LoggedEvent) -> str | None:

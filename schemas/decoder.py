@@ -82,9 +82,9 @@ def decode(delivery: Delivery, *, origin: Origin = "live") -> Decoded:
         try:
             reading = _read(key, action, item, whole)
         except ItemError as error:
-            result.rejections.append(Rejection(path[:256], str(error), ErrorClass.VALIDATION))
+            result.rejections.append(Rejection(_place(path), str(error), ErrorClass.VALIDATION))
         else:
-            encoder.encode(number, path[:256], reading)
+            encoder.encode(number, _place(path), reading)
     if not result.events and not result.rejections:
         result.rejections.append(Rejection("", "an empty body", ErrorClass.VALIDATION))
     return result
@@ -132,6 +132,14 @@ def _items(form: Form) -> Iterator[tuple[str, str, str, Any, Any]]:
                     yield f"{path}[{index}]", key, action, item, {key: {action: {index: item}}}
             else:
                 yield path, key, action, items, {key: {action: items}}
+
+
+def _place(path: str) -> str:
+    """Return an item's path as the event's `item` says it: CloudEvents allows no control characters in a text."""
+    path = path[:256]
+    if path.isprintable():
+        return path
+    return "".join(character if character.isprintable() else "\ufffd" for character in path)
 
 
 def _read(key: str, action: str, item: Any, whole: Form) -> Reading:

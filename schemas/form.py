@@ -7,6 +7,7 @@ and kept: a pair then costs two dictionary look-ups. See php_register_variable_e
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Any, TypeAlias
 from urllib.parse import unquote, unquote_to_bytes
 
@@ -46,6 +47,7 @@ class _Ways:
     def __init__(self) -> None:
         self.by_key: dict[str, tuple[int, str | None]] = {}
         self.nodes: list[tuple[int, str | None]] = [(_ROOT, "")]
+        self.fleeting: set[int] = set()  # the nodes at or below a `[]`: another dictionary each time
         self._numbers: dict[tuple[int, str | None], int] = {}
 
     def learn(self, raw: str) -> tuple[int, str | None]:
@@ -58,6 +60,8 @@ class _Ways:
             node = self._numbers.setdefault(place, len(self.nodes))
             if node == len(self.nodes):
                 self.nodes.append(place)
+                if name is None or place[0] in self.fleeting:
+                    self.fleeting.add(node)
         way = (node, path[-1])
         if len(raw) <= _MAX_KEY_CHARACTERS:
             self.by_key[raw] = way
@@ -65,6 +69,23 @@ class _Ways:
 
     def full(self) -> bool:
         return len(self.nodes) > _MAX_KEYS or len(self.by_key) > _MAX_KEYS
+
+
+class _Numbers:
+    """The next free number of each dictionary with a `[]`; keys are only ever added, so each is looked at once."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[Form, int, int | None]] = {}
+
+    def take(self, node: Form) -> str:
+        """Return the next free number of a dictionary; the caller sets it before anything else."""
+        _, size, last = self._seen.get(id(node), (node, 0, None))
+        for key in islice(reversed(node), len(node) - size):
+            if _NUMBER.fullmatch(key) and (last is None or int(key) > last):
+                last = int(key)
+        last = 0 if last is None else last + 1
+        self._seen[id(node)] = (node, len(node) + 1, last)  # holds the dictionary, so that no other gets its id
+        return str(last)
 
 
 _ways = _Ways()
@@ -88,6 +109,7 @@ def parse_form(body: bytes) -> Form:
     known, value_known = ways.by_key.get, _values.get
     root: Form = {}
     made: dict[int, Form] = {_ROOT: root}
+    numbers = _Numbers()
     for pair in text.split("&"):
         raw, _, value = pair.partition("=")
         node, leaf = known(raw) or ways.learn(raw)
@@ -97,9 +119,9 @@ def parse_form(body: bytes) -> Form:
             value = value_known(value) or _decoded_value(value)
         parent = made.get(node)
         if parent is None:
-            parent = _make(made, ways, node)
+            parent = _make(made, ways, node, numbers)
         if leaf is None:
-            parent[_next_number(parent)] = value
+            parent[numbers.take(parent)] = value
         else:
             if type(parent.get(leaf)) is dict:  # a scalar takes the place of a nest: the nest's nodes are gone
                 made = {_ROOT: root}
@@ -163,33 +185,20 @@ def _decoded_value(raw: str) -> str:
     return value
 
 
-def _make(made: dict[int, Form], ways: _Ways, node: int) -> Form:
+def _make(made: dict[int, Form], ways: _Ways, node: int, numbers: _Numbers) -> Form:
     """Return the dictionary of a node, made where it is not there yet; a scalar in its place gives way to it."""
     above, name = ways.nodes[node]
     parent = made.get(above)
     if parent is None:
-        parent = _make(made, ways, above)
+        parent = _make(made, ways, above, numbers)
     if name is None:  # `a[][b]`: a new one each time, so it is not remembered
         child: Form = {}
-        parent[_next_number(parent)] = child
+        parent[numbers.take(parent)] = child
         return child
     found = parent.get(name)
     child = found if type(found) is dict else {}
     if child is not found:
         parent[name] = child
-    if not _below_append(ways, above):
+    if node not in ways.fleeting:
         made[node] = child
     return child
-
-
-def _below_append(ways: _Ways, node: int) -> bool:
-    while node != _ROOT:
-        node, name = ways.nodes[node]
-        if name is None:
-            return True
-    return False
-
-
-def _next_number(node: Form) -> str:
-    numbers = [int(key) for key in node if _NUMBER.fullmatch(key)]
-    return str(max(numbers) + 1 if numbers else 0)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from pydantic import BaseModel
 
 from schemas.catalogue import EVENT_TYPES, EventType
 from schemas.form import MAX_DEPTH
-from schemas.models import Contact, Lead, Note, Task
+from schemas.models import Call, Contact, Lead, Note, Task
 from schemas.wire import Wire, as_lists, text_time, unix_seconds
 
 Changes = dict[str, dict[str, Any]]
@@ -50,8 +51,11 @@ class Reading:
 
 def _json(model: type[Wire], wire: dict[str, Any]) -> orjson.Fragment:
     """Return the item as its model writes it; the models accept every wire value, so this never fails."""
-    entity = model.model_validate(as_lists(wire))
-    return orjson.Fragment(entity.__pydantic_serializer__.to_json(entity, exclude_unset=True))
+    return _written(model.model_validate(as_lists(wire)))
+
+
+def _written(part: BaseModel) -> orjson.Fragment:
+    return orjson.Fragment(part.__pydantic_serializer__.to_json(part, exclude_unset=True))
 
 
 def _pick(item: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -201,7 +205,7 @@ def _note(key: str, item: Any) -> Reading | None:
     found = [Occurrence(EVENT_TYPES["kommo.call.logged"], identity)]
     if call.get("link"):
         found.append(Occurrence(EVENT_TYPES["kommo.call.recorded"], {"call": identity, "LINK": call["link"]}))
-    return Reading(subject, time_us, {"call": call, **data}, found)
+    return Reading(subject, time_us, {"call": _written(Call.model_validate(call)), **data}, found)
 
 
 def _unquoted(fields: dict[str, Any]) -> dict[str, Any] | None:
@@ -227,8 +231,6 @@ def _call(direction: str, note: dict[str, Any], outer: dict[str, Any]) -> tuple[
     for name, value in params.items():
         known = _CALL_FIELDS.get(name.upper(), name)
         call[known if known != "direction" else "DIRECTION"] = value
-    if type(call.get("duration")) is str:
-        call["duration"] = _number(call["duration"])
     uniq = call.get("uniq")
     if uniq and type(uniq) in (str, int):
         return call, {"UNIQ": str(uniq)}

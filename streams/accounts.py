@@ -13,7 +13,7 @@ from runtime.health import Health
 from runtime.logs import logger
 from runtime.settings import Settings
 from runtime.waiting import pause
-from streams.connection import connection
+from streams.connection import connection, started
 from streams.producer import Producer, Record
 from streams.topics import ACCOUNTS, physical
 
@@ -61,7 +61,7 @@ async def _open(settings: Settings) -> tuple[AIOKafkaConsumer, TopicPartition]:
         auto_offset_reset="earliest",
         request_timeout_ms=15_000,
     )
-    await consumer.start()
+    await started(consumer)
     partition = TopicPartition(physical(settings, ACCOUNTS), 0)
     consumer.assign([partition])
     await consumer.seek_to_beginning(partition)

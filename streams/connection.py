@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from typing import Any
 
@@ -45,3 +46,16 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
     except OSError as error:
         raise StartError(f"cannot read Kafka's TLS files ({error}): see {PREFIX}KAFKA_SSL_CAFILE and its kin") from None
     return context
+
+
+async def started(client: Any) -> None:
+    """Start an aiokafka client; one that cannot start is closed again, as aiokafka leaves that to its caller.
+
+    Raises what `start` raises: KafkaError or OSError where the cluster is away.
+    """
+    try:
+        await client.start()
+    except BaseException:
+        with contextlib.suppress(Exception):
+            await (client.stop() if hasattr(client, "stop") else client.close())
+        raise

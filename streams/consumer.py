@@ -14,7 +14,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, No
 from runtime.logs import logger
 from runtime.metrics import BATCH_ROWS, LAG, MISPLACED_KEYS
 from runtime.settings import Settings
-from streams.connection import connection
+from streams.connection import connection, started
 from streams.partitions import Partitioner
 from streams.topics import MIB, physical
 
@@ -84,7 +84,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def __aenter__(self) -> Self:
         self.consumer.subscribe([self._topic], listener=self)
-        await self.consumer.start()
+        await started(self.consumer)
         return self
 
     async def __aexit__(self, *_: object) -> None:

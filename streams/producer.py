@@ -14,7 +14,7 @@ from runtime.metrics import DEAD_LETTERS
 from runtime.settings import Settings
 from schemas.deadletter import DeadLetter
 from schemas.event import HEADERS, Event
-from streams.connection import connection
+from streams.connection import connection, started
 from streams.partitions import Partitioner
 from streams.topics import DEADLETTERS, EVENTS, MIB, physical
 
@@ -52,7 +52,7 @@ class Producer:
         self._partitioners: dict[str, Partitioner] = {}
 
     async def __aenter__(self) -> Self:
-        await self._producer.start()
+        await started(self._producer)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -116,7 +116,10 @@ class Producer:
         """
         sent = [(letter, await self._send_letter(letter)) for letter in letters]
         for letter, future in sent:
-            await future
+            try:
+                await future
+            except MessageSizeTooLargeError:  # the broker's limit, which counts what is left after compression
+                await (await self._send_coordinates(letter))
             DEAD_LETTERS.labels(letter.error_class.value).inc()
             log.warning(
                 "set aside",
@@ -128,11 +131,14 @@ class Producer:
             )
 
     async def _send_letter(self, letter: DeadLetter) -> asyncio.Future[Any]:
-        key, headers = letter.key or b"", letter.headers()
         try:
-            return await self.send(DEADLETTERS, Record(key, letter.value, headers))
+            return await self.send(DEADLETTERS, Record(letter.key or b"", letter.value, letter.headers()))
         except MessageSizeTooLargeError:
-            return await self.send(DEADLETTERS, Record(key, b"", [*headers, ("dead_letter_value", b"too large")]))
+            return await self._send_coordinates(letter)
+
+    async def _send_coordinates(self, letter: DeadLetter) -> asyncio.Future[Any]:
+        headers = [*letter.headers(), ("dead_letter_value", b"too large")]
+        return await self.send(DEADLETTERS, Record(letter.key or b"", b"", headers))
 
 
 class EventProducer(Producer):

@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from runtime.logs import logger
 from runtime.settings import Settings
-from streams.connection import connection
+from streams.connection import connection, started
 
 log = logger(__name__)
 
@@ -110,7 +110,7 @@ async def ensure_topics(settings: Settings) -> Cluster:
     difference is logged as a warning and left alone. Raises KafkaError or OSError where the cluster is away.
     """
     admin = AIOKafkaAdminClient(**connection(settings, "admin"), request_timeout_ms=10_000)
-    await admin.start()
+    await started(admin)
     try:
         described = await admin.describe_cluster()
         cluster = Cluster(described["cluster_id"])

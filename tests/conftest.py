@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import os
 import socket
 import tempfile
@@ -13,16 +14,23 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 
-from runtime.settings import Settings
+from runtime.settings import PREFIX, Settings
+from runtime.waiting import Stopped
 from service.embedded import EmbeddedServers
 from streams.topics import physical, topics
+
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 KEYS = "k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE"
 ROOT = Path(__file__).resolve().parent.parent
 
 _numbers = itertools.count(1)
+
+for _name in [name for name in os.environ if name.startswith(PREFIX)]:
+    del os.environ[_name]  # a test says itself what its settings are
 
 
 class Servers:
@@ -122,4 +130,5 @@ async def running(main: Callable[[asyncio.Event], object]) -> AsyncIterator[asyn
         yield stop
     finally:
         stop.set()
-        await asyncio.wait_for(task, 10)
+        with contextlib.suppress(Stopped):
+            await asyncio.wait_for(task, 10)

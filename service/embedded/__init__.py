@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import threading
 from dataclasses import dataclass
@@ -68,10 +69,13 @@ class EmbeddedServers:
         brokers: int = 1,
         progress: Progress | None = None,
         lock: DirectoryLock | None = None,
+        cancel: threading.Event | None = None,
     ) -> None:
         """Describe the servers; nothing starts and nothing is written yet.
 
         `brokers` is 1 or 3 and stays with the folder. `lock`: the folder's lock, if the caller holds it already.
+        `cancel` makes a start give up soon once it is set, by the caller or by stop(); with one of the caller's the
+        servers start only once.
         """
         if brokers not in (1, 3):
             raise ValueError("brokers must be 1 or 3")
@@ -79,7 +83,8 @@ class EmbeddedServers:
         self._progress = progress or Progress()
         self._lock = lock
         self._own_lock = lock is None
-        self._cancel = threading.Event()
+        self._own_cancel = cancel is None
+        self._cancel = cancel or threading.Event()
         self.kafka: Kafka
         self.postgres: Postgres
         self.valkey: Valkey
@@ -88,7 +93,8 @@ class EmbeddedServers:
     def start(self) -> Addresses:
         """Start all three; returns when each answers real requests. Raises EmbeddedError, and then nothing runs."""
         check_installed()
-        self._cancel.clear()
+        if self._own_cancel:
+            self._cancel.clear()
         directory = prepare_directory(self._given)
         self._take_lock(directory)
         try:
@@ -158,5 +164,7 @@ class EmbeddedServers:
         self._cancel.set()
         if self._built:
             run_all([server.stop for server in self.servers])
+            with contextlib.suppress(EmbeddedError):  # initdb's own children, if it was killed just now
+                leftovers.end(self.kafka.directory)
         if self._own_lock and self._lock is not None:
             self._lock.release()

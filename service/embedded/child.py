@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +22,23 @@ MARK = "KOMMO_EMBEDDED_DIRECTORY"
 """Environment variable by which a next run knows the processes of an old one."""
 
 LOG_LIMIT = 10 * 1024 * 1024
-"""Bytes: a log that is larger when its process starts is set aside as NAME.log.1."""
+"""Bytes: a log that is larger is set aside as NAME.log.1."""
 
 SAME_USER = "same"
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
 _Popen = subprocess.Popen[bytes]
+
+
+def rotate(log: Path) -> None:
+    """Set a log aside if it is too large. Its process goes on writing: it appends, so the file itself must stay.
+
+    Raises OSError. A line written in the very moment may be lost.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > LOG_LIMIT:
+            shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+            os.truncate(log, 0)
 
 
 class _Spawner:
@@ -78,11 +91,13 @@ class Child:
         environment: Mapping[str, str] | None = None,
         user: str = SAME_USER,
         stops: Sequence[tuple[signal.Signals, float]] = ((signal.SIGTERM, 5.0),),
+        capture: bool = False,
     ) -> None:
         """Describe the child; nothing starts yet.
 
         `directory` is the data folder; the log is DIR/log/NAME.log. `user` is what launcher.py takes. `stops` are the
-        signals of a stop and the seconds each is waited for; SIGKILL comes after the last.
+        signals of a stop and the seconds each is waited for; SIGKILL comes after the last. With `capture`, what it
+        writes to standard output is kept for `captured()` and does not go to the log.
         """
         self.name = name
         self.command = list(command)
@@ -92,7 +107,7 @@ class Child:
         self._process: _Popen | None = None
         self._log_start = 0
         self._lock = threading.RLock()
-        self._stopping = False
+        self._capture = tempfile.TemporaryFile() if capture else None  # noqa: SIM115 - captured() closes it
 
     @property
     def pid(self) -> int | None:
@@ -128,7 +143,7 @@ class Child:
         process = subprocess.Popen(
             [*launcher, "start", parent, self._user, *self.command],
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=self._capture or log,
             stderr=log,
             cwd=self._cwd,
             env=environment,
@@ -139,9 +154,7 @@ class Child:
         return process
 
     def _open_log(self) -> int:
-        with contextlib.suppress(FileNotFoundError):
-            if self.log.stat().st_size > LOG_LIMIT:
-                self.log.replace(self.log.with_name(f"{self.log.name}.1"))
+        rotate(self.log)
         descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._log_start = os.fstat(descriptor).st_size
         return descriptor
@@ -151,10 +164,19 @@ class Child:
         try:
             with self.log.open("rb") as file:
                 end = file.seek(0, os.SEEK_END)
-                file.seek(max(self._log_start, end - limit))
+                start = self._log_start if self._log_start <= end else 0  # it was set aside meanwhile
+                file.seek(max(start, end - limit))
                 return file.read().decode("utf-8", "replace")
         except OSError:
             return ""
+
+    def captured(self) -> str:
+        """What it has written to standard output, with `capture`, without the white space around it. Once only."""
+        if self._capture is None:
+            return ""
+        with self._capture as file:
+            file.seek(0)
+            return file.read().decode("utf-8", "replace").strip()
 
     def is_alive(self) -> bool:
         """Whether it runs."""
@@ -169,7 +191,7 @@ class Child:
             time.sleep(0.01)
         return self.returncode
 
-    def signal(self, number: int) -> None:
+    def send_signal(self, number: int) -> None:
         """Send a signal, if it runs."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
@@ -180,13 +202,16 @@ class Child:
             self._process.kill()
             self._process.wait()
 
-    def stop(self) -> None:
-        """Ask it to end, wait, and end it: never longer than the sum of `stops` and a moment."""
+    def stop(self, at_most: float | None = None) -> None:
+        """Ask it to end, wait, and end it: never longer than the sum of `stops` and a moment.
+
+        `at_most` shortens each wait to so many seconds.
+        """
         with self._lock:
             for number, seconds in self._stops:
                 if not self.is_alive():
                     return
-                self.signal(number)
-                self.wait(seconds)
+                self.send_signal(number)
+                self.wait(seconds if at_most is None else min(seconds, at_most))
             if self.is_alive():
                 self.kill()

@@ -83,4 +83,4 @@ def explain_output(name: str, output: str, path: Path, log: Path) -> EmbeddedErr
         )
     lines = [line for line in output.strip().splitlines() if line.strip()][-5:]
     tail = "".join(f"\n  {line}" for line in lines)
-    return EmbeddedError(f"{name} did not start. The log {log} ends with:{tail or ' (nothing)'}")
+    return EmbeddedError(f"{name} failed. The log {log} ends with:{tail or ' (nothing)'}")

@@ -16,6 +16,9 @@ from service.embedded.errors import EmbeddedError, explain_os_error, full_disk
 MINIMUM_FREE = 200 * 1024 * 1024
 """Bytes that must be free before anything starts: below, the servers would fail half-way."""
 
+LOW_FREE = 500 * 1024 * 1024
+"""Bytes: with less a user is warned."""
+
 LONGEST_PATH = 700
 """Characters: PostgreSQL cuts paths at 1,024, and its own file names need room."""
 
@@ -65,12 +68,16 @@ class Secrets:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "secrets.json"
-        self._values: dict[str, str] = {key: str(value) for key, value in read_json(self._path).items()}
+        self._values = self._read()
+
+    def _read(self) -> dict[str, str]:
+        return {key: str(value) for key, value in read_json(self._path).items()}
 
     def get(self, name: str, make: str | None = None) -> str:
         """The secret `name`; at first use `make`, or 32 random bytes, is kept. Raises OSError."""
         if name not in self._values:
-            self._values[name] = make if make is not None else secrets.token_urlsafe(32)
+            made = make if make is not None else secrets.token_urlsafe(32)
+            self._values = {name: made, **self._read()}
             write_atomically(self._path, json.dumps(self._values, indent=2) + "\n")
         return self._values[name]
 

@@ -6,10 +6,11 @@ import hashlib
 import json
 import logging
 import os
+import re
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import httpx
 
 from service.embedded.errors import CancelledStartError, EmbeddedError, explain_os_error, not_installed
 from service.embedded.files import write_atomically
+from service.embedded.parallel import run_all
 from service.embedded.progress import Progress
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ FETCH_LIMIT = 600.0
 """Seconds for the whole fetch (46 MB)."""
 
 _ATTEMPTS = 3
+_AT_ONCE = 4
 
 
 def cache_directory() -> Path:
@@ -107,19 +110,19 @@ class _Fetch:
         logging.getLogger("jgo").setLevel(logging.ERROR)
         self.repository = self.repository or MAVEN_CENTRAL_URL
         self._progress.begin("jars", f"Fetching Kafka {KAFKA_VERSION} (46 MB, once)")
-        with httpx.Client(timeout=20, follow_redirects=True) as client:
-            self._client = client
-            context = MavenContext(
-                resolver=_resolver(self),
-                repo_cache=self._cache / "maven",
-                remote_repos={"repository": self.repository},
-            )
-            try:
+        context = MavenContext(
+            resolver=_resolver(self),
+            repo_cache=self._cache / "maven",
+            remote_repos={"repository": self.repository},
+        )
+        try:
+            with httpx.Client(timeout=httpx.Timeout(20, connect=10), follow_redirects=True) as client:
+                self._client = client
                 jars = self._bring(context)
-            except (EmbeddedError, OSError):
-                raise
-            except Exception as error:
-                raise self._failure(error) from error
+        except (EmbeddedError, OSError):
+            raise
+        except Exception as error:
+            raise self._failure(error) from error
         self._progress.finish("jars", f"Kafka {KAFKA_VERSION} is in {self._cache}")
         return jars
 
@@ -127,15 +130,20 @@ class _Fetch:
         inputs, transitive = context.resolver.resolve([context.create_dependency(KAFKA)])
         artifacts: list[Artifact] = [dependency.artifact for dependency in [*inputs, *transitive]]
         artifacts.append(context.project(LOGGER[0], LOGGER[1]).at_version(LOGGER[2]).artifact())
-        jars: list[Path] = []
-        with ThreadPoolExecutor(4) as pool:
-            try:
-                for path in pool.map(lambda artifact: artifact.resolve(), artifacts):
-                    jars.append(path)
-                    self._progress.advance("jars", len(jars), len(artifacts))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        found: dict[int, Path] = {}
+        waiting = list(enumerate(artifacts))
+
+        def work() -> None:
+            while waiting:
+                try:
+                    number, artifact = waiting.pop()
+                except IndexError:  # another took the last
+                    return
+                found[number] = _whole(artifact)
+                self._progress.advance("jars", len(found), len(artifacts))
+
+        run_all([work] * _AT_ONCE, self._cancel)
+        jars = [found[number] for number in range(len(artifacts))]
         names = {path.relative_to(self._cache).as_posix(): path.stat().st_size for path in jars}
         write_atomically(_list_file(self._cache), json.dumps({"jars": names}, indent=1) + "\n", mode=0o644)
         return jars
@@ -150,7 +158,7 @@ class _Fetch:
             try:
                 return self._get(url, target)
             except httpx.HTTPError as error:
-                if attempt == _ATTEMPTS or isinstance(error, httpx.HTTPStatusError):
+                if attempt == _ATTEMPTS or _is_final(error):
                     raise self._failure(error, url) from error
                 self._cancel.wait(0.5 * attempt)
         raise AssertionError("unreachable")
@@ -166,6 +174,8 @@ class _Fetch:
                     self._check()
                     digest.update(chunk)
                     file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())  # a power cut must not leave an empty file under the right name
             expected = self._checksum(url)
             if expected is not None and expected != digest.hexdigest():
                 raise httpx.ReadError(f"the checksum of {url} is wrong")
@@ -189,13 +199,30 @@ class _Fetch:
             raise self._failure(TimeoutError(f"not done after {FETCH_LIMIT:.0f} s"))
 
     def _failure(self, error: Exception, url: str = "") -> EmbeddedError:
+        repository = re.sub(r"//[^/@]*@", "//", self.repository)  # a password in it is not for the terminal
         missing = url.rsplit("/", 1)[-1] or KAFKA
         return EmbeddedError(
-            f"Kafka's jars could not be fetched from {self.repository}: {missing}: {_reason(error)}. "
+            f"Kafka's jars could not be fetched from {repository}: {missing}: {_reason(error)}. "
             f"Connect to the network and start again (what was fetched is kept); or set {REPOSITORY_SETTING} to a "
             "Maven repository that can be reached from here; or use a Kafka of your own: set "
             "KOMMO_STREAMS_KAFKA_BOOTSTRAP_SERVERS and start the processes one by one (kommo-streams --help)."
         )
+
+
+def _whole(artifact: Artifact) -> Path:
+    """The artifact's file; fetched again if what is kept is no jar."""
+    path = Path(artifact.resolve())
+    if not zipfile.is_zipfile(path):
+        path.unlink()
+        path = Path(artifact.resolve())
+    return path
+
+
+def _is_final(error: httpx.HTTPError) -> bool:
+    """Whether the repository has answered no, so that asking again is of no use."""
+    if not isinstance(error, httpx.HTTPStatusError):
+        return False
+    return error.response.status_code < 500 and error.response.status_code != 429
 
 
 def _reason(error: Exception) -> str:

@@ -25,6 +25,7 @@ READY_LIMIT = 60.0
 """Seconds from the start of a broker to its first answer; 2 s is usual."""
 
 FORMAT_LIMIT = 60.0
+STOP_LIMIT = 4.5
 
 LARGEST_MESSAGE = 11 * 1024 * 1024
 """Bytes: the largest topic's limit (10 MiB) and room for its headers."""
@@ -80,6 +81,9 @@ def broker_properties(node: int, ports: list[tuple[int, int]], data: str) -> str
         f"message.max.bytes={LARGEST_MESSAGE}",
         f"replica.fetch.max.bytes={LARGEST_MESSAGE}",
         "controlled.shutdown.retry.backoff.ms=500",
+        # a killed broker is let in again only when its old session has run out: by default 9 s
+        "broker.session.timeout.ms=3000",
+        "broker.heartbeat.interval.ms=500",
     ]
     return "\n".join([*lines, ""])
 
@@ -121,7 +125,7 @@ class Broker:
             [str(cluster.java), *_JVM, *_LOGGING, "-cp", class_path, *arguments],
             directory=cluster.directory,
             cwd=self.folder,
-            stops=((signal.SIGTERM, 5.0),),
+            stops=((signal.SIGTERM, STOP_LIMIT),),
         )
 
     def launch(self) -> None:
@@ -142,6 +146,8 @@ class Broker:
             raise explain_os_error(error, self.folder) from error
         if self._child is None:
             self._child = self._java(self.name, "kafka.Kafka", "server.properties")
+        if cluster.cancel.is_set():
+            raise CancelledStartError
         self._child.start()
 
     def _format(self) -> None:
@@ -160,7 +166,7 @@ class Broker:
             if cluster.cancel.is_set():
                 raise CancelledStartError
         finally:
-            tool.stop()
+            tool.kill()  # over, or given up: what it made has no name yet
         if code != 0 or not (temporary / "meta.properties").exists():
             raise explain_output("Kafka's storage format", tool.output(), cluster.directory, tool.log)
         temporary.rename(self.folder / "data")
@@ -196,10 +202,10 @@ class Broker:
         self.launch()
         self.await_ready()
 
-    def stop(self) -> None:
-        """Leave cleanly, within 6 s."""
+    def stop(self, seconds: float = STOP_LIMIT) -> None:
+        """Leave cleanly, or be killed after so many seconds."""
         if self._child is not None:
-            self._child.stop()
+            self._child.stop(seconds)
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -231,6 +237,9 @@ class Kafka:
 
     def prepare(self) -> None:
         """Find Java and bring the jars. Raises EmbeddedError."""
+        there = len(list(self.folder.glob("broker-*")))
+        if there not in (0, self.size):
+            raise EmbeddedError(f"{self.directory} has a cluster of {there} brokers, not of {self.size}: use another.")
         self.java = find_java()
         self.jars = kafka_jars(self.directory / "cache", self._progress, self.cancel)
 
@@ -252,8 +261,12 @@ class Kafka:
         run_all([broker.await_ready for broker in self.brokers], self.cancel)
 
     def stop(self) -> None:
-        """Stop all brokers at once, within 6 s."""
-        run_all([broker.stop for broker in self.brokers])
+        """Stop all brokers at once, within 6 s.
+
+        The last of three cannot leave cleanly, since its quorum has gone: it is not waited for long.
+        """
+        limit = STOP_LIMIT if self.size == 1 else 2.0
+        run_all([lambda broker=broker: broker.stop(limit) for broker in self.brokers])  # type: ignore[misc]
 
     def kill(self) -> None:
         """SIGKILL to all brokers."""

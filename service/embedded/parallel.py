@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from service.embedded.errors import CancelledStartError
+
+GRACE = 2.0
+"""Seconds a task has to give up after a cancel."""
 
 
 def run_all(tasks: Sequence[Callable[[], None]], cancel: threading.Event | None = None) -> None:
     """Run each task on a thread of its own; raises the first error that is not a consequence of another.
 
-    With `cancel`, an error in one task sets it, so that the others give up, and all are waited for.
+    With `cancel`, an error in one task sets it, so that the others give up; one that does not within `GRACE`, because
+    the network holds it, is left alone.
     """
     errors: list[BaseException] = []
 
@@ -27,9 +32,20 @@ def run_all(tasks: Sequence[Callable[[], None]], cancel: threading.Event | None 
     threads = [threading.Thread(target=run, args=(task,), daemon=True) for task in tasks]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        while thread.is_alive():
-            thread.join(0.2)  # in steps, so that a signal handler gets its turn
+    _wait(threads, cancel)
     causes = [error for error in errors if not isinstance(error, CancelledStartError)]
     for error in [*causes, *errors]:
         raise error
+    if cancel is not None and cancel.is_set():
+        raise CancelledStartError
+
+
+def _wait(threads: Sequence[threading.Thread], cancel: threading.Event | None) -> None:
+    limit: float | None = None
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(0.1)  # in steps, so that a signal handler gets its turn
+            if cancel is not None and cancel.is_set():
+                limit = limit or time.monotonic() + GRACE
+                if time.monotonic() > limit:
+                    return

@@ -23,6 +23,7 @@ from service.embedded.errors import (
     not_installed,
 )
 from service.embedded.files import sync_folder
+from service.embedded.parallel import run_all
 from service.embedded.ports import HOST, PortBook
 from service.embedded.unprivileged import open_to, own, unprivileged_user
 
@@ -121,11 +122,13 @@ class Postgres:
             settings = {**_SETTINGS, "port": str(self.port)}
             options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
             self._child = self._process("postgres", [str(binaries / "postgres"), "-D", str(self.data), *options])
+        if self.cancel.is_set():
+            raise CancelledStartError
         self._child.start()
 
     def _process(self, name: str, command: list[str]) -> Child:
         # fast shutdown, then immediate (the next start recovers), then SIGKILL
-        stops = ((signal.SIGINT, 4.5), (getattr(signal, "SIGQUIT", signal.SIGTERM), 1.0))
+        stops = ((signal.SIGINT, 4.0), (getattr(signal, "SIGQUIT", signal.SIGTERM), 0.7))
         # such a variable of the user's would change what initdb makes
         environment = {name: "" for name in os.environ if name.startswith("PG") and name.isupper()}
         return Child(
@@ -160,7 +163,7 @@ class Postgres:
             if self.cancel.is_set():
                 raise CancelledStartError
         finally:
-            tool.stop()
+            tool.kill()  # over, or given up: what it made has no name yet
             password.unlink(missing_ok=True)
         if code != 0:
             raise explain_output("PostgreSQL's initdb", tool.output(), self.directory, tool.log)
@@ -175,7 +178,7 @@ class Postgres:
             if not child.is_alive():
                 raise explain_output("PostgreSQL", child.output(), self.directory, child.log)
             try:
-                asyncio.run(self._first_query())
+                run_all([lambda: asyncio.run(self._first_query())])  # on a thread: the caller's may run a loop
                 return
             except (OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError, TimeoutError):
                 pass  # not yet

@@ -102,8 +102,10 @@ class Valkey:
                 [str(_binary()), "valkey.conf"],
                 directory=self.directory,
                 cwd=self.folder,
-                stops=((signal.SIGTERM, 5.0),),
+                stops=((signal.SIGTERM, 4.5),),
             )
+        if self.cancel.is_set():
+            raise CancelledStartError
         self._child.start()
 
     def _await_ready(self) -> None:

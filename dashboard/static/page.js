@@ -1,0 +1,141 @@
+// The page: trades the code in its address for a session, then shows what the live stream tells.
+
+import { Rows, card, event, refreshTimes } from "./rows.js";
+
+const find = (id) => document.getElementById(id);
+const HOW = ["Nothing has happened yet.", "Let Kommo post its webhooks to the gateway, or post one yourself: the first event shows here by itself."];
+
+const recent = new Rows(find("recent"), card, (row) => `${row.account_id}/${row.entity_type}/${row.entity_id}`, HOW);
+const activity = new Rows(find("activity"), event, (row) => `${row.account_id}/${row.event_id}`, HOW);
+
+let stream = null;
+let retry = 0;
+let several = false;
+
+function state(name, text) {
+  find("state").dataset.state = name;
+  if (find("state-text").textContent !== text) find("state-text").textContent = text;
+}
+
+const post = (path, body) =>
+  fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+
+async function detail(answer) {
+  try {
+    return (await answer.json()).detail ?? "";
+  } catch {
+    return "";
+  }
+}
+
+/** Trade the code in the fragment; returns why that failed, or "". */
+async function useCode() {
+  const found = /^#code=([\w-]+)$/.exec(location.hash);
+  if (!found) return "";
+  history.replaceState(null, "", location.pathname);
+  const answer = await post("/session", { code: found[1] });
+  return answer.ok ? "" : (await detail(answer)) || `The server answered ${answer.status}.`;
+}
+
+function showEntry(reason) {
+  stream?.close();
+  recent.reset();
+  activity.reset();
+  find("tools").hidden = find("board").hidden = true;
+  find("entry").hidden = false;
+  if (reason) find("entry-reason").textContent = reason;
+}
+
+function showBoard(session) {
+  find("entry").hidden = true;
+  find("tools").hidden = find("board").hidden = false;
+  several = session.accounts === null ? session.seen.length > 1 : session.accounts.length > 1;
+  offerAccounts(session.seen);
+}
+
+function offerAccounts(accounts) {
+  const select = find("account");
+  const known = new Set([...select.options].map((option) => option.value));
+  if (!known.has("")) select.add(new Option("All", ""));
+  for (const number of accounts) if (!known.has(String(number))) select.add(new Option(String(number), String(number)));
+  several = several || select.options.length > 2;
+  find("filter").hidden = !several;
+}
+
+function show(rows, page) {
+  offerAccounts(new Set(page.items.map((row) => row.account_id)));
+  return rows.show(page.items, several && find("account").value === "");
+}
+
+function connect() {
+  stream?.close();
+  const account = find("account").value;
+  const opened = new EventSource(account ? `/api/v1/live?account=${encodeURIComponent(account)}` : "/api/v1/live");
+  stream = opened;
+  opened.addEventListener("open", () => {
+    retry = 0;
+    state("connecting", "Connecting");
+  });
+  opened.addEventListener("status", ({ data }) => {
+    const { reading, reason } = JSON.parse(data);
+    if (reading) state("live", "Live");
+    else state("down", `Waiting: ${reason}`);
+  });
+  opened.addEventListener("recent_updates", ({ data }) => show(recent, JSON.parse(data)));
+  opened.addEventListener("activity", ({ data }) => {
+    const fresh = show(activity, JSON.parse(data));
+    if (fresh > 0) find("news").textContent = fresh === 1 ? "1 new event" : `${fresh} new events`;
+  });
+  opened.addEventListener("error", () => {
+    state("down", "Connection lost, trying again");
+    // The browser tries again by itself, except after an answer that is no stream.
+    if (opened.readyState === EventSource.CLOSED && opened === stream) again();
+  });
+}
+
+function again() {
+  retry = Math.min(retry + 1, 5);
+  setTimeout(() => begin(""), 1000 * retry);
+}
+
+/** See who we are, then open the stream or say how to get in. */
+async function begin(reason) {
+  try {
+    const answer = await fetch("/session");
+    if (answer.status === 401) return showEntry(reason || "");
+    find("tools").hidden = find("entry").hidden ? false : find("tools").hidden;
+    if (!answer.ok) {
+      state("down", (await detail(answer)) || `The server answered ${answer.status}`);
+      return again();
+    }
+    showBoard(await answer.json());
+    connect();
+  } catch {
+    state("down", "Connection lost, trying again");
+    again();
+  }
+}
+
+async function start() {
+  let reason = "";
+  try {
+    reason = await useCode();
+  } catch {
+    reason = "The server could not be reached. Ask for a new address and try again.";
+  }
+  await begin(reason);
+}
+
+find("account").addEventListener("change", () => {
+  recent.reset();
+  activity.reset();
+  connect();
+});
+find("leave").addEventListener("click", async () => {
+  await post("/session/end", {}).catch(() => null);
+  showEntry("You are signed out.");
+});
+// An address with a code that is opened in this tab changes only the fragment.
+addEventListener("hashchange", start);
+setInterval(refreshTimes, 10000);
+start();

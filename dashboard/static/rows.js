@@ -1,0 +1,176 @@
+// Rows as elements. Everything from the server becomes text, never markup.
+
+import { absolute, ago, brief, deed, duration, fieldName, outcomeTone, plain, safeLink, tone } from "./words.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+const ICONS = {
+  lead: "M4 5h16l-6 8v6l-4-2v-4z",
+  contact: "M12 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM4.5 20a7.5 7.5 0 0 1 15 0",
+  company: "M5 20V5l8-2v17M13 9h6v11M3 20h18M8.5 8.5h1M8.5 12h1M8.5 15.5h1",
+  task: "M5 4h14v16H5zM8.5 12l2.5 2.5 4.5-5",
+  other: "M12 4v16M4 12h16",
+};
+const KINDS = new Set(["lead", "contact", "company", "task"]);
+const kindOf = (type) => (KINDS.has(type) ? type : "other");
+
+function element(name, className, ...children) {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+function icon(type) {
+  const picture = document.createElementNS(SVG, "svg");
+  picture.setAttribute("viewBox", "0 0 24 24");
+  const path = document.createElementNS(SVG, "path");
+  path.setAttribute("d", ICONS[kindOf(type)]);
+  picture.append(path);
+  const box = element("span", "icon", picture);
+  box.setAttribute("role", "img");
+  box.setAttribute("aria-label", type);
+  return box;
+}
+
+function time(text) {
+  const moment = new Date(text);
+  const made = element("time", "");
+  made.dateTime = text;
+  made.title = absolute(moment);
+  return said(made, moment);
+}
+
+function said(made, moment) {
+  made.textContent = `${ago(moment)} · ${brief(moment)}`;
+  return made;
+}
+
+/** Say all relative times again. */
+export function refreshTimes() {
+  for (const made of document.querySelectorAll("time")) said(made, new Date(made.dateTime));
+}
+
+const account = (row, several) => (several ? element("span", "tag", `account ${row.account_id}`) : null);
+const chip = (type, entity) => element("span", `chip ${tone(type)}`, deed(type, entity));
+
+/** A card of the recent updates. */
+export function card(row, several) {
+  const name = row.title || `${row.entity_type} ${row.entity_id}`;
+  const link = safeLink(row.url);
+  let title = name;
+  if (link) {
+    title = element("a", "", name);
+    title.href = link;
+    title.target = "_blank";
+    title.rel = "noopener noreferrer";
+    title.title = "Open in Kommo";
+  }
+  const meta = element(
+    "p", "meta",
+    row.deleted ? element("span", "chip gone", "deleted") : chip(row.event_type, row.entity_type),
+    element("span", "tag", `${row.entity_type} ${row.entity_id}`),
+    row.responsible_user_id ? element("span", "tag", `user ${row.responsible_user_id}`) : null,
+    account(row, several),
+  );
+  return element(
+    "li", `card ${kindOf(row.entity_type)}${row.deleted ? " deleted" : ""}`,
+    icon(row.entity_type),
+    element("h3", "title", title),
+    time(row.occurred_at),
+    element("p", "summary", row.summary),
+    meta,
+  );
+}
+
+function changes(found) {
+  const list = element("dl", "changes");
+  for (const [name, change] of Object.entries(found)) {
+    const arrow = element("span", "arrow", "→");
+    arrow.setAttribute("aria-label", "became");
+    list.append(
+      element("dt", "", fieldName(name)),
+      element("dd", "", element("del", "", plain(change?.from)), arrow, element("ins", "", plain(change?.to))),
+    );
+  }
+  return list;
+}
+
+/** A line of the activity log. */
+export function event(row, several) {
+  const line = element(
+    "div", "line",
+    chip(row.event_type, row.entity_type),
+    element("span", "entity", `${row.entity_type} ${row.entity_id}`),
+    row.outcome ? element("span", `chip plain ${outcomeTone(row.outcome)}`, row.outcome) : null,
+    row.duration_ms === null ? null : element("span", "entity", duration(row.duration_ms)),
+    account(row, several),
+    time(row.occurred_at),
+  );
+  const some = row.changes && Object.keys(row.changes).length > 0;
+  return element(
+    "li", `event ${kindOf(row.entity_type)}`,
+    line,
+    element("p", "what", row.summary),
+    some ? changes(row.changes) : null,
+  );
+}
+
+function emptiness(title, text) {
+  return element("li", "empty", element("strong", "", title), text);
+}
+
+/** A list that is told all its rows again and again, and touches only what is new or different. */
+export class Rows {
+  #list; #make; #key; #empty; #made = new Map(); #first = true;
+
+  constructor(list, make, key, empty) {
+    this.#list = list;
+    this.#make = make;
+    this.#key = key;
+    this.#empty = empty;
+  }
+
+  /** Show these rows; returns how many are new. */
+  show(rows, several) {
+    const made = new Map();
+    let fresh = 0;
+    for (const row of rows) {
+      const key = this.#key(row);
+      const text = JSON.stringify([row, several]);
+      const before = this.#made.get(key);
+      if (before?.text === text) {
+        made.set(key, before);
+        continue;
+      }
+      const node = this.#make(row, several);
+      if (!this.#first) {
+        node.classList.add("fresh");
+        fresh += 1;
+      }
+      made.set(key, { text, node });
+    }
+    this.#made = made;
+    this.#first = false;
+    this.#place([...made.values()].map((entry) => entry.node));
+    return fresh;
+  }
+
+  /** Forget everything: what comes next is not news. */
+  reset() {
+    this.#made = new Map();
+    this.#first = true;
+    this.#list.replaceChildren();
+  }
+
+  #place(nodes) {
+    const wanted = nodes.length > 0 ? nodes : [emptiness(...this.#empty)];
+    const keep = new Set(wanted);
+    for (const child of [...this.#list.children]) if (!keep.has(child)) child.remove();
+    // A node that is where it belongs is not moved: moving would end its animation and a reader's selection.
+    let at = this.#list.firstElementChild;
+    for (const node of wanted) {
+      if (node === at) at = at.nextElementSibling;
+      else this.#list.insertBefore(node, at);
+    }
+  }
+}

@@ -1,0 +1,76 @@
+// How values are said: times, event types, and what a field was and became.
+
+const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+const steps = [
+  [60, 1, "second"],
+  [3600, 60, "minute"],
+  [86400, 3600, "hour"],
+  [30 * 86400, 86400, "day"],
+  [365 * 86400, 30 * 86400, "month"],
+  [Infinity, 365 * 86400, "year"],
+];
+const clock = new Intl.DateTimeFormat("en-GB", {
+  day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
+});
+const short = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+
+/** "3 minutes ago" */
+export function ago(moment, now = new Date()) {
+  const seconds = (moment - now) / 1000;
+  if (Math.abs(seconds) < 5) return "just now";
+  const [, unit, name] = steps.find(([limit]) => Math.abs(seconds) < limit);
+  return relative.format(Math.trunc(seconds / unit), name);
+}
+
+/** The whole date and time, in the reader's zone. */
+export const absolute = (moment) => clock.format(moment);
+
+/** The time, with the day where that is not today. */
+export function brief(moment, now = new Date()) {
+  const time = short.format(moment);
+  return moment.toDateString() === now.toDateString() ? time : `${day.format(moment)}, ${time}`;
+}
+
+/** "kommo.lead.status_changed" as "status changed"; of another noun than the entity's as "call logged" */
+export function deed(type, entity) {
+  const [, noun = type, ...rest] = type.split(".");
+  const verb = rest.join(" ");
+  return (noun === entity && verb ? verb : `${noun} ${verb}`).trim().replaceAll("_", " ");
+}
+
+/** A class for the chip of an event type, or "". */
+export function tone(type) {
+  if (type.endsWith(".deleted")) return "gone";
+  return /\.(added|restored|completed)$/.test(type) ? "made" : "";
+}
+
+/** A class for the chip of an outcome, or "". */
+export function outcomeTone(outcome) {
+  if (/fail|error|dead|refused|unknown/i.test(outcome)) return "failed";
+  return /^(success|succeeded|ok|done|conversation)$/i.test(outcome) ? "success" : "";
+}
+
+/** A field's name as words: "status_id" as "status" */
+export const fieldName = (name) => name.replace(/_id$/, "").replaceAll("_", " ");
+
+/** A JSON value for a person; long ones are cut. */
+export function plain(value) {
+  if (value === undefined || value === null || value === "") return "—";
+  const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+  return text.length > 160 ? `${text.slice(0, 157)}…` : text;
+}
+
+/** Milliseconds as "850 ms", "2.4 s" or "3 min 20 s" */
+export function duration(ms) {
+  if (ms < 1000) return `${ms} ms`;
+  if (ms < 60000) return `${(ms / 1000).toFixed(ms < 10000 ? 1 : 0)} s`;
+  return `${Math.floor(ms / 60000)} min ${Math.round((ms % 60000) / 1000)} s`;
+}
+
+/** The address if it is a web address over TLS, else null: an event's text must never become a script. */
+export function safeLink(text) {
+  if (typeof text !== "string" || !URL.canParse(text)) return null;
+  const url = new URL(text);
+  return url.protocol === "https:" ? url.href : null;
+}

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import asyncpg
+import pytest
+import redis.asyncio as redis
+
+from tests.conftest import Servers
+from tests.dashboard.support import Board, Rows, migrated, open_board
+
+_NAME = "dashboard_tests"
+
+
+@pytest.fixture(scope="session")
+def shared_database(servers: Servers) -> Iterator[str]:
+    """A database with all tables for the tests of this folder: making one takes longer than most tests."""
+
+    async def execute(statement: str) -> None:
+        connection = await asyncpg.connect(servers.database_url)
+        await connection.execute(statement)
+        await connection.close()
+
+    url = f"{servers.database_url.rpartition('/')[0]}/{_NAME}"
+    asyncio.run(execute(f"CREATE DATABASE {_NAME}"))
+    asyncio.run(migrated(url))
+    yield url
+    asyncio.run(execute(f"DROP DATABASE {_NAME} WITH (FORCE)"))
+
+
+@pytest.fixture
+def redis_url(servers: Servers) -> str:
+    """A Redis database of this folder's own."""
+    return f"{servers.redis_url.rpartition('/')[0]}/9"
+
+
+@pytest.fixture
+async def tables(shared_database: str, redis_url: str) -> str:
+    """The URL of the shared database, its tables empty, and nothing of it in Redis."""
+    connection = await asyncpg.connect(shared_database)
+    await connection.execute(
+        "TRUNCATE kommo_projections.activity_log_v1, kommo_projections.recent_updates_v1, "
+        "kommo_projections.positions, kommo.access_tokens"
+    )
+    await connection.close()
+    cache = redis.from_url(redis_url)
+    await cache.flushdb()
+    await cache.aclose()
+    return shared_database
+
+
+@pytest.fixture
+async def rows(tables: str) -> AsyncIterator[Rows]:
+    connection = await asyncpg.connect(tables)
+    yield Rows(connection)
+    await connection.close()
+
+
+@pytest.fixture
+async def board(rows: Rows, tables: str, redis_url: str) -> AsyncIterator[Board]:
+    """A running dashboard with a cache."""
+    async with open_board(tables, redis_url) as running:
+        yield running

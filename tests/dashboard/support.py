@@ -1,0 +1,242 @@
+"""A running dashboard, its database filled by hand, and readers of its answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import json
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import httpx
+from pydantic import SecretStr
+
+from dashboard import tokens
+from dashboard.migrations import migrations
+from dashboard.process import dashboard
+from projections.projector import migrations as projection_migrations
+from runtime.migrations import migrate
+from runtime.settings import Settings
+from tests.conftest import free_port
+
+NOON = dt.datetime(2026, 5, 4, 12, tzinfo=dt.UTC)
+ONE, TWO = 31337, 42042
+
+
+async def migrated(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await migrate(connection, [*projection_migrations(), *migrations()])
+    await connection.close()
+
+
+@dataclass
+class Rows:
+    """Writes what the projector would write."""
+
+    connection: Any
+    offsets: dict[int, int] = field(default_factory=dict)
+
+    async def activity(
+        self,
+        account: int = ONE,
+        at: dt.datetime = NOON,
+        *,
+        event_id: uuid.UUID | None = None,
+        entity: str = "lead/1",
+        type: str = "kommo.lead.updated",
+        summary: str = "Lead was changed",
+        changes: Any = None,
+        outcome: str | None = None,
+        duration_ms: int | None = None,
+        sort_key: str | None = None,
+        partition: int = 0,
+        move: bool = True,
+    ) -> uuid.UUID:
+        event_id = event_id or uuid.uuid4()
+        offset = self.offsets.get(partition, 0)
+        self.offsets[partition] = offset + 1
+        entity_type, _, entity_id = entity.partition("/")
+        async with self.connection.transaction():
+            await self.connection.execute(
+                "INSERT INTO kommo_projections.activity_log_v1 "
+                "VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17)",
+                account,
+                at,
+                event_id,
+                entity_type,
+                entity_id,
+                type,
+                7,
+                summary,
+                None if changes is None else json.dumps(changes),
+                outcome,
+                duration_ms,
+                "delivery",
+                partition,
+                offset,
+                sort_key or f"1-{offset:016d}-000000",
+                "kommo",
+                1,
+            )
+            if move:
+                await self.position("activity_log", offset + 1, partition)
+        return event_id
+
+    async def update(
+        self,
+        account: int = ONE,
+        at: dt.datetime = NOON,
+        *,
+        entity: str = "lead/1",
+        type: str = "kommo.lead.updated",
+        title: str | None = "Big deal",
+        summary: str = "Lead was changed",
+        url: str | None = None,
+        deleted: bool = False,
+        move: bool = True,
+    ) -> None:
+        entity_type, _, entity_id = entity.partition("/")
+        async with self.connection.transaction():
+            await self.connection.execute(
+                "INSERT INTO kommo_projections.recent_updates_v1 VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,'{}') "
+                "ON CONFLICT (account_id, entity_type, entity_id) DO UPDATE SET title = excluded.title, "
+                "event_type = excluded.event_type, summary = excluded.summary, occurred_at = excluded.occurred_at, "
+                "url = excluded.url, deleted = excluded.deleted, event_id = excluded.event_id",
+                account,
+                entity_type,
+                entity_id,
+                title,
+                type,
+                summary,
+                7,
+                at,
+                url,
+                deleted,
+                uuid.uuid4(),
+            )
+            if move:
+                self.offsets[-1] = self.offsets.get(-1, 0) + 1
+                await self.position("recent_updates", self.offsets[-1], 0)
+
+    async def position(self, projection: str, position: int, partition: int = 0) -> None:
+        await self.connection.execute(
+            "INSERT INTO kommo_projections.positions VALUES ($1, 1, $2, 'kommo.events.g1', 'cluster', $3) "
+            "ON CONFLICT (projection, version, partition) "
+            "DO UPDATE SET position = excluded.position, updated_at = now()",
+            projection,
+            partition,
+            position,
+        )
+
+    async def token(self, *accounts: int, expires_at: dt.datetime | None = None, kind: str = "api") -> str:
+        return (await tokens.create(self.connection, "test", accounts or None, expires_at, kind)).text
+
+    async def code(self, *accounts: int) -> str:
+        return (await tokens.create_code(self.connection, accounts or None)).text
+
+
+@dataclass
+class Board:
+    """A running dashboard: its address, and a client without credentials."""
+
+    url: str
+    client: httpx.AsyncClient
+    stop: asyncio.Event
+    task: asyncio.Task[None]
+
+    async def get(self, path: str, token: str | None = None, **params: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return await self.client.get(path, headers=headers, params=params or None)
+
+    async def items(self, path: str, token: str, **params: Any) -> list[dict[str, Any]]:
+        answer = await self.get(path, token, **params)
+        assert answer.status_code == 200, answer.text
+        items: list[dict[str, Any]] = answer.json()["items"]
+        return items
+
+
+def settings_for(database_url: str, redis_url: str | None, **more: Any) -> Settings:
+    port = free_port()
+    return Settings(
+        database_url=SecretStr(database_url),
+        redis_url=SecretStr(redis_url) if redis_url else None,
+        dashboard_port=port,
+        dashboard_url=more.pop("dashboard_url", f"http://127.0.0.1:{port}"),
+        **more,
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_board(
+    database_url: str, redis_url: str | None = None, *, ready: bool = True, **more: Any
+) -> AsyncIterator[Board]:
+    settings = settings_for(database_url, redis_url, **more)
+    stop = asyncio.Event()
+    task = asyncio.create_task(dashboard(settings, stop))
+    url = f"http://127.0.0.1:{settings.dashboard_port}"
+    async with httpx.AsyncClient(base_url=url, timeout=15) as client:
+        await eventually(lambda: _answers(client, "/readyz" if ready else "/livez", task))
+        try:
+            yield Board(url, client, stop, task)
+        finally:
+            stop.set()
+            await asyncio.wait_for(task, 10)
+
+
+async def _answers(client: httpx.AsyncClient, path: str, task: asyncio.Task[None]) -> bool:
+    if task.done():
+        task.result()
+    try:
+        return (await client.get(path)).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+async def eventually(condition: Any, seconds: float = 10.0) -> Any:
+    """Ask until the answer is true, and return it."""
+    async with asyncio.timeout(seconds):
+        while not (answer := await condition()):
+            await asyncio.sleep(0.01)
+        return answer
+
+
+class Stream:
+    """An open live stream, read message by message."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self._lines = response.aiter_lines()
+
+    async def next(self, name: str | None = None, seconds: float = 5.0) -> tuple[str, Any]:
+        """Return the next message (of this name)."""
+        async with asyncio.timeout(seconds):
+            event = ""
+            async for line in self._lines:
+                if line.startswith("event: "):
+                    event = line.removeprefix("event: ")
+                elif line.startswith("data: ") and name in (None, event):
+                    return event, json.loads(line.removeprefix("data: "))
+        raise EOFError
+
+    async def ended(self, seconds: float = 8.0) -> bool:
+        async with asyncio.timeout(seconds):
+            try:
+                while True:
+                    await self.next(seconds=seconds)
+            except (EOFError, httpx.TransportError):
+                return True
+
+
+@contextlib.asynccontextmanager
+async def live(board: Board, token: str, **params: Any) -> AsyncIterator[Stream]:
+    headers = {"Authorization": f"Bearer {token}"}
+    async with (
+        httpx.AsyncClient(base_url=board.url, timeout=20) as client,
+        client.stream("GET", "/api/v1/live", headers=headers, params=params or None) as response,
+    ):
+        assert response.status_code == 200, await response.aread()
+        yield Stream(response)

@@ -1,0 +1,183 @@
+"""The page in a real browser."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shutil
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from tests.dashboard.support import ONE, TWO, Board, Rows
+from tests.dashboard.test_outages import wire_to
+
+_ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+_CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+pytestmark = pytest.mark.skipif(_CHROMIUM is None, reason="no Chromium is installed")
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        started = await playwright.chromium.launch(executable_path=_CHROMIUM, args=_ARGUMENTS)
+        yield started
+        await started.close()
+
+
+@pytest.fixture
+async def page(browser: Browser) -> Page:
+    """A tab, in which an error of the page's own scripts or policy fails the test that looks at `page.faults`."""
+    page = await browser.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on(
+        "console", lambda line: faults.append(line.text) if line.type == "error" and "401" not in line.text else None
+    )
+    page.on("dialog", lambda dialog: faults.append(dialog.message))
+    page.faults = faults  # type: ignore[attr-defined]
+    return page
+
+
+def faults(page: Any) -> list[str]:
+    found: list[str] = page.faults
+    return found
+
+
+async def enter(page: Page, board: Board, rows: Rows, *accounts: int) -> None:
+    await page.goto(f"{board.url}/#code={await rows.code(*accounts)}")
+    await expect(page.locator("#state")).to_have_attribute("data-state", "live")
+
+
+async def test_the_way_in_and_out(page: Page, board: Board, rows: Rows) -> None:
+    await page.goto(board.url)
+    await expect(page.locator("#entry")).to_contain_text("kommo-streams dashboard-url")
+    await expect(page.locator("main")).to_be_hidden()
+    await enter(page, board, rows)
+    assert page.url == f"{board.url}/"  # the code is gone from the address, and from the history
+    assert await page.evaluate("document.cookie") == ""
+    assert await page.evaluate("history.length") <= 3
+    await expect(page.locator("#recent .empty")).to_contain_text("webhooks")
+    await page.reload()
+    await expect(page.locator("#state")).to_have_attribute("data-state", "live")
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page.locator("#entry")).to_contain_text("signed out")
+    await page.goto(f"{board.url}/#code=kst_0123456789abcdef_{'a' * 43}")
+    await page.reload()
+    await expect(page.locator("#entry")).to_be_visible()
+    assert faults(page) == []
+
+
+async def test_a_used_code_says_so(page: Page, board: Board, rows: Rows) -> None:
+    code = await rows.code()
+    await board.client.post("/session", json={"code": code})
+    await page.goto(f"{board.url}/#code={code}")
+    await expect(page.locator("#entry-reason")).to_contain_text("works once")
+
+
+async def test_news_shows_within_a_second_and_only_once(page: Page, board: Board, rows: Rows) -> None:
+    now = dt.datetime.now(dt.UTC)
+    await rows.activity(at=now - dt.timedelta(hours=2), summary="old")
+    await enter(page, board, rows)
+    await expect(page.locator("#activity > li")).to_have_count(1)
+    await page.evaluate("document.querySelector('#activity > li').marked = true")
+    began = time.monotonic()
+    await rows.activity(at=now, summary="Moved to Won", changes={"status_id": {"from": 1, "to": 142}})
+    await page.wait_for_selector("text=Moved to Won", timeout=1000)
+    assert time.monotonic() - began < 1
+    await rows.update(at=now, title="Big deal", url="https://example.kommo.com/leads/detail/1")
+    first = page.locator("#activity > li").first
+    await expect(first).to_have_class("event lead fresh")
+    await expect(first.locator("dl")).to_have_text("status1→142")
+    await expect(first.locator("time")).to_contain_text("just now")
+    await expect(page.locator("#activity > li")).to_have_count(2)
+    assert await page.evaluate("document.querySelector('#activity > li:last-child').marked")  # left as it was
+    await expect(page.locator("#news")).to_have_text("1 new event")
+    link = page.get_by_role("link", name="Big deal")
+    await expect(link).to_have_attribute("href", "https://example.kommo.com/leads/detail/1")
+    await expect(link).to_have_attribute("rel", "noopener noreferrer")
+    await rows.update(at=now, title="Big deal", deleted=True)
+    await expect(page.locator("#recent > li")).to_have_class("card lead deleted fresh")
+    assert faults(page) == []
+
+
+async def test_what_looks_like_markup_is_text(page: Page, board: Board, rows: Rows) -> None:
+    attack = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+    await rows.activity(
+        summary=attack, entity="lead/<b>1", outcome=attack, changes={attack: {"from": attack, "to": [attack]}}
+    )
+    await rows.update(title=attack, summary=attack, url="javascript:alert(3)", entity="lead/1")
+    await rows.update(title="other", summary=attack, url="data:text/html,<script>alert(4)</script>", entity="task/2")
+    await rows.update(title="plain", url="http://example.com", entity="task/3")
+    await enter(page, board, rows)
+    await expect(page.locator("#recent > li")).to_have_count(3)
+    await expect(page.locator("#activity > li")).to_contain_text(attack)
+    await expect(page.locator("#recent")).to_contain_text(attack)
+    assert await page.locator("main a, main img, main script, main b").count() == 0
+    assert faults(page) == []
+
+
+async def test_the_filter_shows_one_account(page: Page, board: Board, rows: Rows) -> None:
+    for account in (ONE, TWO):
+        await rows.activity(account, summary=f"of {account}")
+        await rows.update(account, title=f"of {account}")
+    await enter(page, board, rows)
+    await expect(page.locator("#activity > li")).to_have_count(2)
+    await expect(page.locator("#activity .tag").first).to_contain_text("account")
+    await page.get_by_label("Account").select_option(str(TWO))
+    await expect(page.locator("#activity > li")).to_have_count(1)
+    await expect(page.locator("#activity")).to_contain_text(f"of {TWO}")
+    await rows.activity(ONE, summary="unseen")
+    await rows.activity(TWO, summary="seen")
+    await expect(page.locator("#activity")).to_contain_text("seen")
+    await expect(page.locator("#activity")).not_to_contain_text("unseen")
+    assert faults(page) == []
+
+
+async def test_one_account_needs_no_filter(page: Page, board: Board, rows: Rows) -> None:
+    await rows.activity(ONE)
+    await enter(page, board, rows, ONE)
+    await expect(page.locator("#activity > li")).to_have_count(1)
+    await expect(page.locator("#filter")).to_be_hidden()
+
+
+async def test_an_outage_shows_and_passes(page: Page, rows: Rows, tables: str) -> None:
+    from tests.dashboard.support import open_board
+
+    async with wire_to(tables) as wire, open_board(wire.url) as board:
+        await enter(page, board, rows)
+        await wire.cut()
+        await expect(page.locator("#state")).to_contain_text("database is away")
+        await rows.activity(summary="meanwhile")
+        await wire.open()
+        await expect(page.locator("#state")).to_have_text("Live")
+        await expect(page.locator("#activity")).to_contain_text("meanwhile")
+
+
+async def test_a_revoked_session_leads_back_to_the_door(page: Page, board: Board, rows: Rows) -> None:
+    await enter(page, board, rows)
+    await rows.connection.execute("UPDATE kommo.access_tokens SET revoked_at = now()")
+    await expect(page.locator("#entry")).to_be_visible(timeout=8000)
+    await expect(page.locator("main")).to_be_hidden()
+
+
+async def test_a_phone_needs_no_sideways_scrolling(page: Page, board: Board, rows: Rows) -> None:
+    await page.set_viewport_size({"width": 360, "height": 740})
+    long = "x" * 300
+    await rows.activity(summary=long, changes={"text": {"from": long, "to": long}}, entity=f"lead/{'9' * 60}")
+    await rows.update(title=long, summary=long)
+    await enter(page, board, rows)
+    await expect(page.locator("#recent > li")).to_have_count(1)
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 360

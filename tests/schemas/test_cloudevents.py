@@ -1,0 +1,182 @@
+"""Every event is a CloudEvents 1.0 event that any CloudEvents SDK can read, whatever its type."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from schemas.catalogue import EVENT_TYPES, event_types
+from schemas.decoder import EncodedEvent, decode
+from schemas.event import CONTENT_TYPE, Event, EventError, encode, sequence, utc_text
+from tests.schemas.support import ACCOUNT_ID, DELIVERY_ID, HERE, RECEIVED_US, bodies, corpus_delivery, delivery, load
+
+SCHEMA: dict[str, Any] = json.loads((HERE / "cloudevents-1.0.json").read_text(encoding="utf-8"))
+VALIDATOR = Draft202012Validator(SCHEMA)
+
+
+def _samples() -> dict[str, EncodedEvent]:
+    call = {"note_type": "10", "element_type": "2", "element_id": "5", "text": '{"UNIQ":"u","LINK":"https://e.com/1"}'}
+    deliveries = [
+        *map(corpus_delivery, bodies()),
+        delivery({"task": {"update": {"0": {"id": "5"}}}}),
+        delivery({"leads": {"note": {"0": {"note": call}}}}),
+        delivery({"ключ\n": {"\t\x7f\x85": {"0": {"x": "\x00\u2028😀"}}}}),
+    ]
+    return {event.type: event for given in deliveries for event in decode(given).events}
+
+
+SAMPLES = _samples()
+
+
+def test_there_is_a_sample_of_every_type() -> None:
+    assert SAMPLES.keys() == {kind.name for kind in event_types()}
+
+
+def test_the_schema_is_one_and_refuses_what_is_no_event() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+    good = load(next(iter(SAMPLES.values())))
+    assert VALIDATOR.is_valid(good)
+    for wrong in (
+        {"id": ""},
+        {"specversion": "0.3"},
+        {"time": "2024-09-17 09:46:30"},
+        {"source": "not a uri"},
+        {"dataschema": "no-scheme"},
+        {"account_id": "1"},
+        {"revision": 2**31},
+        {"revision": 1.5},
+        {"origin": {"x": 1}},
+        {"item": "a\nb"},
+        {"data_base64": ""},
+    ):
+        assert not VALIDATOR.is_valid({**good, **wrong}), wrong
+    for name in ("id", "source", "type", "specversion"):
+        assert not VALIDATOR.is_valid({key: value for key, value in good.items() if key != name})
+
+
+@pytest.mark.parametrize("kind", EVENT_TYPES)
+def test_conforms(kind: str) -> None:
+    event = load(SAMPLES[kind])
+    assert [error.message for error in VALIDATOR.iter_errors(event)] == []
+    assert event["dataschema"] == f"urn:kommo-streams:{kind}:{EVENT_TYPES[kind].version}"
+    assert event["datacontenttype"] == "application/json"
+    assert dt.datetime.fromisoformat(event["time"]).utcoffset() == dt.timedelta(0)
+
+
+@pytest.mark.parametrize("kind", EVENT_TYPES)
+def test_all_extensions_are_there_from_the_first_day(kind: str) -> None:
+    event = load(SAMPLES[kind])
+    assert event.keys() - {
+        "specversion",
+        "id",
+        "source",
+        "type",
+        "subject",
+        "time",
+        "datacontenttype",
+        "dataschema",
+    } == {
+        "accountid",
+        "sequence",
+        "timesource",
+        "deliveryid",
+        "item",
+        "revision",
+        "origin",
+        "correlationid",
+        "data",
+    }
+
+
+def test_the_sdk_reads_them() -> None:
+    formats = pytest.importorskip("cloudevents.core.formats.json", reason="the CloudEvents SDK is not installed")
+    for kind, sample in SAMPLES.items():
+        event = load(sample)
+        read = formats.JSONFormat().read(None, sample.value)
+        assert (read.get_id(), read.get_type(), read.get_subject()) == (event["id"], kind, event["subject"])
+        assert read.get_data() == event["data"]
+        assert read.get_extension("accountid") == event["accountid"]
+        assert json.loads(formats.JSONFormat().write(read)).keys() == event.keys()
+
+
+def test_the_content_type_is_that_of_structured_mode() -> None:
+    assert CONTENT_TYPE.startswith(b"application/cloudevents+json")
+
+
+# The model
+
+
+def _event(**changes: Any) -> bytes:
+    return json.dumps({**load(SAMPLES["kommo.lead.added"]), **changes}).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("id", "5"),
+        ("specversion", "0.3"),
+        ("type", "com.example.thing"),
+        ("subject", "lead"),
+        ("subject", "a/b\n"),
+        ("time", "yesterday"),
+        ("dataschema", "urn:other:x:1"),
+        ("accountid", "0"),
+        ("accountid", 5),
+        ("sequence", "1-1"),
+        ("timesource", "guessed"),
+        ("revision", 0),
+        ("origin", "dreamt"),
+        ("data", "text"),
+        ("item", "x" * 257),
+    ],
+)
+def test_a_wrong_attribute_is_named_and_its_value_is_not(name: str, value: Any) -> None:
+    with pytest.raises(EventError) as caught:
+        Event.from_json(_event(**{name: value}))
+    assert f" {name}: " in str(caught.value)
+    assert "30052055" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [b"", b"null", b"[]", b"{", b"\xff", b"{}"])
+def test_what_is_no_event_at_all(value: bytes) -> None:
+    with pytest.raises(EventError):
+        Event.from_json(value)
+
+
+def test_attributes_another_program_added_stay() -> None:
+    event = Event.from_json(_event(traceparent="00-x", causationid="c"))
+    assert json.loads(event.to_json())["traceparent"] == "00-x"
+    assert event.causationid == "c"
+    assert Event.from_json(event.to_json()) == event
+
+
+def test_encode_writes_what_the_model_writes() -> None:
+    for time in (utc_text(1), utc_text(RECEIVED_US), utc_text(1_726_580_291_000_000), utc_text(1_726_580_291_100_000)):
+        value = encode(
+            event_id="3ac572ef-fcd6-88b8-a215-db4b74e3c52e",
+            event_type="kommo.lead.added",
+            version=1,
+            subject="lead/5",
+            time=time,
+            account_id=ACCOUNT_ID,
+            sequence=sequence(RECEIVED_US, 3),
+            time_source="kommo",
+            delivery_id=DELIVERY_ID,
+            item="leads[add][0]",
+            revision=1,
+            origin="live",
+            data=b'{"lead":{"id":5,"price":null,"name":"\xd0\x96"}}',
+        )
+        assert Event.from_json(value).to_json() == value
+
+
+def test_sequences_compare_as_texts_like_numbers() -> None:
+    places = [(1, 0), (1, 1), (1, 9), (1, 10), (1, 999_999), (2, 0), (10**15, 5), (2**52 - 1, 0)]
+    texts = [sequence(*place) for place in places]
+    assert texts == sorted(texts)
+    assert {len(text) for text in texts} == {23}
+    assert sequence(1, 5_000_000) == sequence(1, 999_999)

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import datetime as dt
+import random
+import time
+import uuid
+from collections import defaultdict
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from schemas.catalogue import UNRECOGNIZED, event_types
+from schemas.decoder import decode
+from schemas.delivery import MAX_BODY_BYTES, Delivery
+from schemas.event import Event
+from schemas.form import parse_form
+from simulator import deals, notes
+from simulator.company import SimulatedDelivery, deliveries
+from simulator.world import World
+
+ACCOUNT = 16700680
+START = dt.datetime(2026, 3, 2, 8, 0, tzinfo=dt.UTC)
+SEEDS = (1, 2, 3, 20260302)
+BODIES = Path(__file__).parent / "bodies"
+
+
+@lru_cache(maxsize=8)
+def some(seed: int, count: int) -> tuple[SimulatedDelivery, ...]:
+    return tuple(islice(deliveries(seed, ACCOUNT, START), count))
+
+
+def events_of(delivery: SimulatedDelivery, number: int = 0) -> list[Event]:
+    decoded = decode(Delivery(ACCOUNT, f"d{number}", delivery.at * 1_000_000, delivery.body))
+    assert decoded.rejections == []
+    return [Event.from_json(event.value) for event in decoded.events]
+
+
+def item_of(delivery: SimulatedDelivery) -> dict[str, Any]:
+    item: dict[str, Any] = parse_form(delivery.body)[delivery.entity][delivery.action]["0"]
+    return item
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_delivery_becomes_known_events_of_its_own_time(seed: int) -> None:
+    for number, delivery in enumerate(some(seed, 2000)):
+        assert len(delivery.body) < MAX_BODY_BYTES
+        events = events_of(delivery, number)
+        assert events
+        for event in events:
+            assert event.type != UNRECOGNIZED.name
+            assert event.accountid == str(ACCOUNT)
+            # A note keeps the time it was written at when its recording comes; all else happens when it is sent.
+            lag = delivery.at - event.time.timestamp()
+            assert 0 <= lag <= (3600 if event.type.startswith("kommo.call.") else 0)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_type_of_the_catalogue_occurs_within_5000_deliveries(seed: int) -> None:
+    found = {event.type for delivery in some(seed, 5000) for event in events_of(delivery)}
+    assert found == {kind.name for kind in event_types()} - {UNRECOGNIZED.name}
+
+
+def test_data_fit_the_models_of_their_types() -> None:
+    models = {kind.name: kind.model for kind in event_types()}
+    for delivery in some(1, 2000):
+        for event in events_of(delivery):
+            models[event.type].model_validate(event.data)
+
+
+def test_the_same_arguments_give_the_same_bytes() -> None:
+    again = tuple(islice(deliveries(1, ACCOUNT, int(START.timestamp())), 2000))
+    assert again == some(1, 2000)
+
+
+def test_another_seed_account_or_start_gives_something_else() -> None:
+    first = some(1, 50)
+    assert some(2, 50) != first
+    assert tuple(islice(deliveries(1, 77, START), 50)) != first
+    assert tuple(islice(deliveries(1, ACCOUNT, START + dt.timedelta(days=1)), 50)) != first
+
+
+def test_a_given_start_does_not_look_at_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_clock() -> float:
+        raise AssertionError("the wall clock was read")
+
+    monkeypatch.setattr(time, "time", no_clock)
+    assert tuple(islice(deliveries(1, ACCOUNT, START), 300)) == some(1, 300)
+
+
+def test_without_a_start_it_happens_now() -> None:
+    before = int(time.time())
+    live = list(islice(deliveries(1, ACCOUNT), 200))
+    assert all(before <= delivery.at <= time.time() for delivery in live)
+
+
+def test_two_runs_at_different_times_share_no_ids() -> None:
+    def ids(start: dt.datetime) -> set[str]:
+        found = islice(deliveries(1, ACCOUNT, start), 1000)
+        return {item_of(delivery)["id"] for delivery in found if delivery.action == "add"}
+
+    assert not ids(START) & ids(START + dt.timedelta(hours=1))
+
+
+def test_a_start_without_a_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="zone"):
+        deliveries(1, ACCOUNT, dt.datetime(2026, 1, 1))  # noqa: DTZ001 that is what is tried
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_time_moves_on_as_in_a_company(seed: int) -> None:
+    times = [delivery.at for delivery in some(seed, 2000)]
+    assert times == sorted(times)
+    assert times[0] >= START.timestamp()
+    assert 4 * 3600 < times[-1] - times[0] < 24 * 3600
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_entity_changes_once_a_second_at_most(seed: int) -> None:
+    seen: dict[tuple[str, str], str] = {}
+    for delivery in some(seed, 2000):
+        item = item_of(delivery)
+        if delivery.action in ("note", "delete"):
+            continue
+        key = (delivery.entity, item["id"])
+        told = {name: value for name, value in item.items() if name != "old_status_id"}
+        text = orjson.dumps(told, option=orjson.OPT_SORT_KEYS).decode()
+        before = seen.get(key)
+        if before is not None and orjson.loads(before)["updated_at"] == item["updated_at"]:
+            assert before == text  # the second hook of one move
+        seen[key] = text
+
+
+def test_a_record_is_touched_once_a_second() -> None:
+    world = World(ACCOUNT, random.Random(1), 1000)
+    (added,) = deals.lead_added(world)
+    assert added.at == 1000
+    assert deals.lead_moved(world) == []
+    assert not world.touch(world.leads[0])
+    world.now += 1
+    assert deals.lead_moved(world)
+    assert deals.lead_updated(world) == []
+
+
+def test_what_waits_for_a_deleted_entity_does_not_happen() -> None:
+    world = World(ACCOUNT, random.Random(1), 1000)
+    deals.lead_added(world)
+    (lead,) = world.leads
+    for _ in range(200):
+        notes.call_made(world)
+    lead.alive = False
+    world.now += 1000
+    happened = [due() for due in iter(world.due, None)]
+    assert len(happened) > 20
+    assert all(changes == [] for changes in happened)
+
+
+def test_both_hooks_of_one_move_give_one_event() -> None:
+    hooks: dict[tuple[str, str], list[SimulatedDelivery]] = defaultdict(list)
+    for delivery in some(1, 2000):
+        item = item_of(delivery)
+        if delivery.action in ("status", "update") and "old_status_id" in item:
+            hooks[item["id"], item["updated_at"]].append(delivery)
+    pairs = [pair for pair in hooks.values() if len(pair) == 2]
+    assert len(pairs) > 30
+    assert len(pairs) < len(hooks)  # some moves have the status hook only
+    assert {pair[0].action for pair in pairs} == {"status", "update"}  # in both orders
+    for first, second in pairs:
+        assert {first.action, second.action} == {"status", "update"}
+        (one,), (other,) = events_of(first, 1), events_of(second, 2)
+        assert one.type == other.type == "kommo.lead.status_changed"
+        assert one.id == other.id
+
+
+def test_leads_are_won_and_lost() -> None:
+    ends = {item_of(delivery)["status_id"] for delivery in some(1, 2000) if delivery.action == "status"}
+    assert {"142", "143"} <= ends
+
+
+def test_a_recording_that_comes_later_belongs_to_the_same_call() -> None:
+    calls: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for delivery in some(1, 2000):
+        for event in events_of(delivery):
+            if event.type.startswith("kommo.call."):
+                calls[event.data["call"]["uniq"]].append((event.type, event.id))
+    logged, recorded = "kommo.call.logged", "kommo.call.recorded"
+    shapes = {tuple(kind for kind, _ in found) for found in calls.values()}
+    assert shapes == {(logged,), (logged, recorded), (logged, logged, recorded)}
+    for found in calls.values():
+        assert len({name for kind, name in found if kind == logged}) == 1
+
+
+def test_what_is_deleted_stays_quiet_until_it_is_restored() -> None:
+    gone: set[tuple[str, str]] = set()
+    restored = 0
+    for delivery in some(3, 5000):
+        item = item_of(delivery)
+        if delivery.action == "note":
+            key = (delivery.entity, item["note"]["element_id"])
+            assert key not in gone
+            continue
+        key = (delivery.entity, item["id"])
+        if delivery.action == "restore":
+            restored += 1
+            gone.remove(key)
+        assert key not in gone
+        if delivery.action == "delete":
+            gone.add(key)
+    assert restored > 20
+
+
+def test_request_ids_are_uuids_of_their_own() -> None:
+    found = [uuid.UUID(delivery.headers["X-Amocrm-Requestid"]) for delivery in some(1, 2000)]
+    assert all(identifier.version == 4 for identifier in found)
+    assert len(set(found)) == 2000
+
+
+def shape(item: dict[str, Any]) -> tuple[str, ...]:
+    return (*item, *(f"note.{name}" for name in item.get("note", ())))
+
+
+@pytest.mark.parametrize("path", sorted(BODIES.glob("*.form")), ids=lambda path: path.stem)
+def test_items_have_the_fields_of_kommos_bodies_in_kommos_order(path: Path) -> None:
+    form = parse_form(path.read_bytes())
+    entity = next(key for key in form if key != "account")
+    action = next(iter(form[entity]))
+    wanted = form[entity][action]["0"]
+    found = {
+        shape(item_of(delivery))
+        for delivery in some(1, 5000)
+        if (delivery.entity, delivery.action) == (entity, action)
+        and item_of(delivery).get("type") == wanted.get("type")
+    }
+    assert shape(wanted) in found

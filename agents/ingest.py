@@ -1,7 +1,7 @@
 """Ingest: raw deliveries in, events out, batch by batch.
 
 A batch is decoded, its events are sent in order and acknowledged by the broker, then its offsets are committed. A
-crash in between repeats the batch, and the repeat has the same ids. What cannot be decoded is set aside whole.
+crash in between repeats it, and the repeat has the same ids. What cannot be decoded is set aside whole.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ async def _work(consumer: BatchConsumer, producer: Producer, health: Health, sto
             if batch.records:
                 start = time.monotonic()
                 await handle(batch, producer)
-                await consumer.commit(batch)
+                await consumer.done(batch)
                 BATCH_SECONDS.labels(READER).observe(time.monotonic() - start)
                 health.ready("kafka")
 

@@ -69,6 +69,7 @@ class ActivityLog:
 
     def __init__(self) -> None:
         self._months = Months("activity_log_v1")
+        self._prepared: Any = None  # the connection that has the temporary table
 
     def folds(self, event: LoggedEvent) -> bool:
         """Every event is a line."""
@@ -77,7 +78,9 @@ class ActivityLog:
     async def prepare(self, connection: Any, events: Sequence[LoggedEvent]) -> None:
         """Attach the months these events fall into."""
         await self._months.attach(connection, (event.time for event in events))
-        await connection.execute(_BATCH)
+        if connection is not self._prepared:
+            await connection.execute(_BATCH)
+            self._prepared = connection
 
     async def write(self, connection: Any, events: Sequence[LoggedEvent]) -> None:
         """Write the lines of these events."""

@@ -199,13 +199,18 @@ class RecentUpdates:
     name = "recent_updates"
     version = 1
 
+    def __init__(self) -> None:
+        self._prepared: Any = None  # the connection that has the temporary table
+
     def folds(self, event: LoggedEvent) -> bool:
         """What happened to a lead, contact, company or task, also through its notes and calls."""
         return event.entity_type in ENTITIES and event.kind.name != "kommo.unrecognized"
 
     async def prepare(self, connection: Any, events: Sequence[LoggedEvent]) -> None:
         """Make the temporary table."""
-        await connection.execute(_BATCH)
+        if connection is not self._prepared:
+            await connection.execute(_BATCH)
+            self._prepared = connection
 
     async def write(self, connection: Any, events: Sequence[LoggedEvent]) -> None:
         """Fold these events into their rows."""

@@ -167,7 +167,7 @@ class Runner:
             await self._write(reads)
         BATCH_SECONDS.labels(self._label).observe(time.monotonic() - start)
         # A hint for tools that show lag; the positions that count are in PostgreSQL.
-        await consumer.commit(batch)
+        await consumer.done(batch)
 
     async def _read(self, batch: Batch) -> list[_Read]:
         reads: list[_Read] = []

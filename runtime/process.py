@@ -111,7 +111,7 @@ def run(settings: Settings, name: str, main: Callable[[asyncio.Event], Coroutine
     `main` gets an event that is set when it must drain; it has DRAIN_SECONDS to return, then it is cancelled (all
     work here is safe to break off). A second signal leaves at once. StartError gives exit code 2.
     """
-    _tune_collector()
+    tune_collector()
     with logging_to(settings, process=name):
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -123,8 +123,9 @@ def run(settings: Settings, name: str, main: Callable[[asyncio.Event], Coroutine
             return 130
 
 
-def _tune_collector() -> None:
-    # Batches of thousands of small dictionaries make Python's cyclic collector look at everything again and again,
+def tune_collector() -> None:
+    """Let Python's cyclic garbage collector look seldom."""
+    # Batches of thousands of small dictionaries make it look at everything again and again,
     # for half of a projector's time; nothing here makes cycles, so it may look seldom.
     gc.collect()
     gc.freeze()

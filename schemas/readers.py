@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from pydantic import BaseModel
 
 from schemas.catalogue import EVENT_TYPES, EventType
 from schemas.form import MAX_DEPTH
 from schemas.models import Call, Contact, Lead, Note, Task
-from schemas.wire import Wire, as_lists, text_time, unix_seconds
+from schemas.wire import Wire, as_lists, as_model, number, text_time, unix_seconds
 
 Changes = dict[str, dict[str, Any]]
 
@@ -49,15 +48,6 @@ class Reading:
     occurrences: list[Occurrence]
 
 
-def _json(model: type[Wire], wire: dict[str, Any]) -> orjson.Fragment:
-    """Return the item as its model writes it; the models accept every wire value, so this never fails."""
-    return _written(model.model_validate(as_lists(wire)))
-
-
-def _written(part: BaseModel) -> orjson.Fragment:
-    return orjson.Fragment(part.__pydantic_serializer__.to_json(part, exclude_unset=True))
-
-
 def _pick(item: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: item.get(name) for name in names}
 
@@ -67,11 +57,7 @@ def _changed(item: dict[str, Any], name: str, old_name: str) -> Changes | None:
     old, new = item.get(old_name), item.get(name)
     if not old or new is None or old == new:
         return None
-    return {name: {"from": _number(old), "to": _number(new)}}
-
-
-def _number(text: Any) -> Any:
-    return int(text) if type(text) is str and re.fullmatch(r"-?[0-9]{1,18}", text) else text
+    return {name: {"from": number(old), "to": number(new)}}
 
 
 def _subject(entity: str, identifier: Any, field: str = "id") -> str:
@@ -87,7 +73,7 @@ def _delete(entity: str, model: type[Wire], item: Any) -> Reading:
     if type(item) is not dict:
         raise ItemError(f"a deleted {entity} that is not a map of fields")
     kind = EVENT_TYPES[f"kommo.{entity}.deleted"]
-    return Reading(_subject(entity, item.get("id")), None, {entity: _json(model, item)}, [Occurrence(kind, None)])
+    return Reading(_subject(entity, item.get("id")), None, {entity: as_model(model, item)}, [Occurrence(kind, None)])
 
 
 def _fields(entity: str, item: Any) -> dict[str, Any]:
@@ -108,7 +94,7 @@ def _entity(entity: str, model: type[Wire], action: str, item: Any) -> Reading |
     if time_us is None and entity == "lead" and action in ("add", "status"):
         return None  # a digital pipeline hook: stage and id only, it says nothing of the lead's state
     subject = _subject(entity, fields.get("id"))
-    return Reading(subject, time_us, {entity: _json(model, fields)}, _happened(entity, action, fields))
+    return Reading(subject, time_us, {entity: as_model(model, fields)}, _happened(entity, action, fields))
 
 
 def _happened(entity: str, action: str, fields: dict[str, Any]) -> list[Occurrence]:
@@ -154,7 +140,7 @@ def read_task(action: str, item: Any) -> Reading | None:
     fields = _fields("task", item)
     time_us = unix_seconds(fields.get("updated_at")) or text_time(fields.get("last_modified"))
     subject = _subject("task", fields.get("id"))
-    data = {"task": _json(Task, fields)}
+    data = {"task": as_model(Task, fields)}
     if action == "add":
         return Reading(subject, time_us, data, [Occurrence(EVENT_TYPES["kommo.task.added"], fields)])
     return Reading(subject, time_us, data, _task_happened(fields))
@@ -195,7 +181,7 @@ def _note(key: str, item: Any) -> Reading | None:
         entity = "company" if outer.get("type") == "company" else _ENTITY_KEYS[key]
     subject = _subject(entity, note.get("element_id"), "element_id")
     time_us = unix_seconds(note.get("created_at")) or text_time(note.get("date_create"), utc_plus_3=quoted is None)
-    data: dict[str, Any] = {"note": _json(Note, note)}
+    data: dict[str, Any] = {"note": as_model(Note, note)}
     if fields is not outer and len(outer) > 1:
         data["beside"] = as_lists({name: value for name, value in outer.items() if name != "note"})
     direction = _CALLS.get(str(note.get("note_type")))
@@ -205,7 +191,7 @@ def _note(key: str, item: Any) -> Reading | None:
     found = [Occurrence(EVENT_TYPES["kommo.call.logged"], identity)]
     if call.get("link"):
         found.append(Occurrence(EVENT_TYPES["kommo.call.recorded"], {"call": identity, "LINK": call["link"]}))
-    return Reading(subject, time_us, {"call": _written(Call.model_validate(call)), **data}, found)
+    return Reading(subject, time_us, {"call": as_model(Call, call), **data}, found)
 
 
 def _unquoted(fields: dict[str, Any]) -> dict[str, Any] | None:

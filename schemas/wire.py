@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any
+import functools
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -12,15 +13,23 @@ _INT64 = 2**63
 _UTC3 = dt.timezone(dt.timedelta(hours=3))
 
 
-def _empty_is_none(value: Any) -> Any:
-    return None if value == "" else value
+def number(text: Any) -> Any:
+    """Return the number a wire text is; None for an empty text, and what was given where it is no number."""
+    if type(text) is str:
+        if text.isascii() and (text.isdecimal() or (text[:1] == "-" and text[1:].isdecimal())) and len(text) <= 18:
+            return int(text)
+        return text or None
+    return text
 
 
 Int = Annotated[
-    Annotated[int, Field(ge=-_INT64, lt=_INT64)] | Annotated[None, BeforeValidator(_empty_is_none)] | Any,
+    Annotated[int, Field(strict=True, ge=-_INT64, lt=_INT64)] | Any | None,
     Field(union_mode="left_to_right"),
+    BeforeValidator(number),
 ]
 """A number; None where Kommo sent an empty text; what it sent where that is no number (seen: "17265663a90")."""
+
+_INT_ANNOTATION = get_args(Int)[0]
 
 Text = Annotated[str | Any, Field(union_mode="left_to_right")]
 """A text; what Kommo sent where that is a nest (seen: [type]=3 beside [type][message_uuid]=...)."""
@@ -42,6 +51,30 @@ def as_lists(value: Any) -> Any:
     if "0" in value and all(key == str(number) for number, key in enumerate(value)):
         return [as_lists(item) for item in value.values()]
     return {key: as_lists(item) if type(item) is dict else item for key, item in value.items()}
+
+
+@functools.cache
+def _number_fields(model: type[BaseModel]) -> frozenset[str]:
+    """The fields of a model that are numbers, from its annotations."""
+    return frozenset(name for name, field in model.model_fields.items() if field.annotation == _INT_ANNOTATION)
+
+
+def as_model(model: type[BaseModel], wire: dict[str, Any]) -> dict[str, Any]:
+    """Return an item's fields in the form its model has: numbers as numbers, lists as lists, all else as it came.
+
+    What the model would make of them, for a fifth of the time; the model is for those who read events.
+    """
+    numbers = _number_fields(model)
+    fields = {
+        name: number(value) if name in numbers else as_lists(value) if type(value) is dict else value
+        for name, value in wire.items()
+    }
+    custom = fields.get("custom_fields")
+    if type(custom) is list:
+        for field in custom:
+            if type(field) is dict and "id" in field:
+                field["id"] = number(field["id"])
+    return fields
 
 
 def unix_seconds(text: Any) -> int | None:

@@ -22,6 +22,7 @@ log = logger(__name__)
 
 IDLE_SECONDS = 0.25
 SESSION_SECONDS = 6.0
+COMMIT_SECONDS = 0.5
 
 Assigned = Callable[[set[TopicPartition]], Awaitable[Mapping[TopicPartition, int] | None]]
 
@@ -64,6 +65,8 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._drain = drain
         self._partitioner: Partitioner | None = None
         self._next: dict[TopicPartition, int] = {}
+        self._to_commit: dict[TopicPartition, int] = {}
+        self._committed_at = 0.0
         self.busy = asyncio.Lock()
         self.failure: BaseException | None = None
         self.consumer = AIOKafkaConsumer(
@@ -90,6 +93,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def __aexit__(self, *_: object) -> None:
         try:
             async with asyncio.timeout(5):
+                await self.commit()
                 await self.consumer.stop()
         except (TimeoutError, KafkaError):
             log.warning("the consumer did not leave its group in time: Kafka is away", reader=self._reader)
@@ -99,6 +103,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         async with self.busy:
             if self._drain is not None and revoked:
                 await self._keep(self._drain())
+            await self._keep(self.commit())
             for partition in revoked:
                 self._next.pop(partition, None)
                 LAG.remove(self._reader, str(partition.partition))
@@ -140,6 +145,8 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 batch.starts.setdefault(partition, records[0].offset)
                 batch.positions[partition] = self._next[partition] = records[-1].offset + 1
             if not batch.records:
+                if self._to_commit:
+                    await self.commit()
                 return batch
             start = start or time.monotonic()
             patience = start + self._settings.batch_seconds - time.monotonic()
@@ -187,14 +194,27 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 records=wrong,
             )
 
-    async def commit(self, batch: Batch) -> bool:
-        """Commit the positions after a batch; False where its partitions now belong to another member."""
+    async def done(self, batch: Batch) -> None:
+        """Say that a batch is durable: it is committed within COMMIT_SECONDS, and before its partitions go elsewhere.
+
+        A commit for each batch would cost a lone record more than all the rest of its way. Raises KafkaError.
+        """
+        self._to_commit.update(batch.positions)
+        if time.monotonic() - self._committed_at >= COMMIT_SECONDS:
+            await self.commit()
+
+    async def commit(self) -> None:
+        """Commit what is done; what has moved to another member meanwhile is repeated there. Raises KafkaError."""
+        assignment = self.consumer.assignment()
+        positions = {partition: at for partition, at in self._to_commit.items() if partition in assignment}
+        self._to_commit.clear()
+        self._committed_at = time.monotonic()
+        if not positions:
+            return
         try:
-            await self.consumer.commit(batch.positions)
+            await self.consumer.commit(positions)
         except (CommitFailedError, IllegalStateError) as error:
-            log.warning("not committed: the partitions moved, their new reader repeats the batch", error=str(error))
-            return False
-        return True
+            log.warning("not committed: the partitions moved, their new reader repeats some", error=str(error))
 
     def rewind(self, batch: Batch) -> None:
         """Read a batch again, where its partitions are still assigned here."""

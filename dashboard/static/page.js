@@ -41,6 +41,9 @@ function showEntry(reason) {
   stream?.close();
   recent.reset();
   activity.reset();
+  // The next session may see other accounts.
+  find("account").replaceChildren();
+  several = false;
   find("tools").hidden = find("board").hidden = true;
   find("entry").hidden = false;
   if (reason) find("entry-reason").textContent = reason;

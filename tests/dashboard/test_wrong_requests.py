@@ -144,7 +144,9 @@ async def answers_without_rights(board: Board, rows: Rows) -> dict[str, httpx.Re
         "other script": "kst_0123456789abcdef_" + "é" * 43,
     }
     answers = {
-        name: await board.client.get("/api/v1/activity", headers={"Authorization": f"Bearer {text}".encode("latin-1")})
+        name: await board.client.get(
+            "/api/v1/activity", headers=[(b"authorization", f"Bearer {text}".encode("latin-1"))]
+        )
         for name, text in bearers.items()
     }
     answers["basic"] = await board.client.get("/api/v1/activity", headers={"Authorization": f"Basic {valid}"})

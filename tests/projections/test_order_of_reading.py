@@ -179,7 +179,7 @@ async def test_a_delivery_that_kommo_repeats_later_changes_no_column_of_any_row(
 ) -> None:
     log = arrived(world)
     expected = await folded(tables, log.events)
-    # A repeated delete has a new id, and what carries no time has another one (see below): both have tests of their own.
+    # A repeated delete has a new id, and what carries no time another time: both have tests of their own.
     repeated = [item for item in world if not item.deletes and item.kind != "unrecognized.untimed"]
     for item in rng.choices(repeated, k=5) if repeated else []:
         for content in item.bodies():

@@ -23,7 +23,7 @@ DELIVERY_ID = "01996bd1-9a40-7000-8000-000000000001"
 RECEIVED_US = 1_790_000_000_123_456
 
 PROPERTY = settings(
-    database=None, deadline=None, derandomize=False, max_examples=3000, suppress_health_check=[HealthCheck.too_slow]
+    database=None, deadline=None, derandomize=True, max_examples=200, suppress_health_check=[HealthCheck.too_slow]
 )
 """How a property is tried: the same examples each time."""
 

@@ -154,6 +154,7 @@ ODD_TEXTS = [
     "\x00",
     "\u2028😀",
     "a" * 300,
+    "9" * 5000,
     "company",
 ]
 ODD_NESTS: list[Any] = [{"0": "1"}, {"x": "1"}, {"1": {"y": ""}}, {"0": {"0": "a"}, "1": {"0": "b"}}, {"note": "1"}]
@@ -321,6 +322,7 @@ def test_a_note_on_nothing_is_a_rejection(identifier: str | None) -> None:
         ("9999999999", None),
         ("99999999999", None),
         ("999999999999", None),
+        ("9" * 5000, None),
         ("0", None),
         ("-5", None),
         ("", None),

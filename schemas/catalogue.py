@@ -33,6 +33,7 @@ class EventType:
 
 
 _ALL = "all fields of the item"
+_TIMELESS = "all fields where the item has no time"
 
 _TYPES: list[EventType] = []
 
@@ -51,7 +52,7 @@ for _entity, _model in (("lead", models.LeadData), ("contact", models.ContactDat
             f"kommo.{_entity}.responsible_changed",
             f"Another user became responsible for a {_entity}.",
             _model,
-            "old_responsible_user_id, responsible_user_id, last_modified, updated_at",
+            f"old_responsible_user_id, responsible_user_id, last_modified, updated_at; {_TIMELESS}",
             snapshot=True,
         ),
     )
@@ -60,34 +61,38 @@ _add(
         "kommo.lead.status_changed",
         "A lead moved to another stage or pipeline.",
         models.LeadData,
-        "old_status_id, status_id, pipeline_id, last_modified",
+        f"old_status_id, status_id, pipeline_id, last_modified; {_TIMELESS}",
         snapshot=True,
     ),
     EventType("kommo.task.added", "A task was made.", models.TaskData, _ALL, creates=True, snapshot=True),
     EventType("kommo.task.updated", "Fields of a task were changed.", models.TaskData, _ALL, snapshot=True),
     EventType("kommo.task.deleted", "A task was deleted.", models.TaskData, "the delivery id", deletes=True),
     EventType(
-        "kommo.task.completed", "A task was closed.", models.TaskData, "last_modified, updated_at", snapshot=True
+        "kommo.task.completed",
+        "A task was closed.",
+        models.TaskData,
+        f"last_modified, updated_at; {_TIMELESS}",
+        snapshot=True,
     ),
     EventType(
         "kommo.task.result_added",
         "A closed task was given a result.",
         models.TaskData,
-        "result, last_modified, updated_at",
+        f"result, last_modified, updated_at; {_TIMELESS}",
         snapshot=True,
     ),
     EventType(
         "kommo.task.text_changed",
         "A task was given another text.",
         models.TaskData,
-        "old_text, text, last_modified, updated_at",
+        f"old_text, text, last_modified, updated_at; {_TIMELESS}",
         snapshot=True,
     ),
     EventType(
         "kommo.task.responsible_changed",
         "Another user became responsible for a task.",
         models.TaskData,
-        "old_responsible_user_id, responsible_user_id, last_modified, updated_at",
+        f"old_responsible_user_id, responsible_user_id, last_modified, updated_at; {_TIMELESS}",
         snapshot=True,
     ),
     EventType("kommo.note.added", "A note was written on a lead, contact or company.", models.NoteData, _ALL),

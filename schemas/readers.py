@@ -52,6 +52,10 @@ def _pick(item: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: item.get(name) for name in names}
 
 
+def _says_when(fields: dict[str, Any]) -> bool:
+    return bool(fields.get("last_modified") or fields.get("updated_at"))
+
+
 def _changed(item: dict[str, Any], name: str, old_name: str) -> Changes | None:
     """Return {name: {from, to}} where the body carries an old value that differs, else None."""
     old, new = item.get(old_name), item.get(name)
@@ -106,13 +110,15 @@ def _happened(entity: str, action: str, fields: dict[str, Any]) -> list[Occurren
     moved = _changed(fields, "status_id", "old_status_id") if entity == "lead" and action != "responsible" else None
     if moved or (action == "status" and entity == "lead"):
         moved = {**(moved or {}), **(_changed(fields, "pipeline_id", "old_pipeline_id") or {})}
-        identity = _pick(fields, "old_status_id", "status_id", "pipeline_id", "last_modified")
+        # A move that does not say when would be one and the same for ever: then all its fields name it.
+        named = ("old_status_id", "status_id", "pipeline_id", "last_modified")
+        identity = _pick(fields, *named) if fields.get("last_modified") else fields
         found.append(Occurrence(EVENT_TYPES["kommo.lead.status_changed"], identity, moved))
     handed = _changed(fields, "responsible_user_id", "old_responsible_user_id") if action != "status" else None
     if handed or action == "responsible":
         names = ("old_responsible_user_id", "responsible_user_id", "last_modified", "updated_at")
         kind = EVENT_TYPES[f"kommo.{entity}.responsible_changed"]
-        found.append(Occurrence(kind, _pick(fields, *names), handed))
+        found.append(Occurrence(kind, _pick(fields, *names) if _says_when(fields) else fields, handed))
     return found or [Occurrence(EVENT_TYPES[f"kommo.{entity}.updated"], fields)]
 
 
@@ -151,7 +157,8 @@ def _task_happened(fields: dict[str, Any]) -> list[Occurrence]:
 
     def add(name: str, *identity: str, changes: Changes | None = None) -> None:
         names = (*identity, "last_modified", "updated_at")
-        found.append(Occurrence(EVENT_TYPES[f"kommo.task.{name}"], _pick(fields, *names), changes))
+        named = _pick(fields, *names) if _says_when(fields) else fields
+        found.append(Occurrence(EVENT_TYPES[f"kommo.task.{name}"], named, changes))
 
     result = fields.get("result")
     if fields.get("status") == "1" and fields.get("action_close") == "1":

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from schemas import readers
 from schemas.catalogue import EVENT_TYPES
 from schemas.decoder import decode
+from schemas.delivery import Delivery
 from schemas.identity import event_id, new_delivery_id
 from schemas.models import Lead, Task
 from schemas.wire import Int, Text
@@ -301,3 +302,22 @@ def test_delivery_ids_are_version_7_and_sort_by_time() -> None:
     assert len(set(names)) == 100
     assert all(uuid.UUID(name).version == 7 and uuid.UUID(name).variant == uuid.RFC_4122 for name in names)
     assert [name[:13] for name in names] == sorted(name[:13] for name in names)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "leads[status][0][id]=1&leads[status][0][name]=a&leads[status][0][status_id]=2&leads[status][0][old_status_id]=1"
+        "&leads[status][0][updated_at]={}",
+        "task[update][0][id]=1&task[update][0][status]=1&task[update][0][action_close]=1&task[update][0][text]={}",
+        "leads[responsible][0][id]=1&leads[responsible][0][responsible_user_id]=2"
+        "&leads[responsible][0][old_responsible_user_id]=1&leads[responsible][0][price]={}",
+    ],
+)
+def test_what_does_not_say_when_is_named_by_all_its_fields(body: str) -> None:
+    first, second = (
+        decode(Delivery(1, "d", 1_764_000_000_000_000, body.format(value).encode())).events[0]
+        for value in ("1763000000", "1763000001")
+    )
+    assert first.type == second.type
+    assert first.id != second.id

@@ -32,7 +32,6 @@ class Batch:
     """Records in the order of their offsets within each partition, and the position after them."""
 
     records: list[Any] = field(default_factory=list)
-    starts: dict[TopicPartition, int] = field(default_factory=dict)
     positions: dict[TopicPartition, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -142,7 +141,6 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             fetched = await self._fetch(patience, limit - len(batch))
             for partition, records in fetched.items():
                 batch.records += records
-                batch.starts.setdefault(partition, records[0].offset)
                 batch.positions[partition] = self._next[partition] = records[-1].offset + 1
             if not batch.records:
                 if self._to_commit:
@@ -215,14 +213,6 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self.consumer.commit(positions)
         except (CommitFailedError, IllegalStateError) as error:
             log.warning("not committed: the partitions moved, their new reader repeats some", error=str(error))
-
-    def rewind(self, batch: Batch) -> None:
-        """Read a batch again, where its partitions are still assigned here."""
-        assignment = self.consumer.assignment()
-        for partition, offset in batch.starts.items():
-            self._next.pop(partition, None)
-            if partition in assignment:
-                self.consumer.seek(partition, offset)
 
     def move(self, partition: TopicPartition, offset: int) -> None:
         """Read on elsewhere in a partition that is assigned here."""

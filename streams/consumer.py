@@ -116,8 +116,13 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._keep(self._seek(self._assigned, assigned))
 
     async def _seek(self, find: Assigned, assigned: set[TopicPartition]) -> None:
-        for partition, position in (await find(assigned) or {}).items():
-            self.consumer.seek(partition, position)
+        # aiokafka reads from the committed offsets meanwhile, which are only a hint here: nothing of that is returned.
+        self.consumer.pause(*assigned)
+        try:
+            for partition, position in (await find(assigned) or {}).items():
+                self.consumer.seek(partition, position)
+        finally:
+            self.consumer.resume(*assigned)
 
     async def _keep(self, work: Awaitable[object]) -> None:
         try:
@@ -155,9 +160,13 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _fetch(self, seconds: float, limit: int) -> dict[TopicPartition, list[Any]]:
         try:
-            fetched: dict[TopicPartition, list[Any]] = await self.consumer.getmany(
-                timeout_ms=int(seconds * 1000), max_records=limit
-            )
+            # While the group shares its partitions out anew, aiokafka waits for its end, whatever timeout it was given.
+            async with asyncio.timeout(seconds + IDLE_SECONDS):
+                fetched: dict[TopicPartition, list[Any]] = await self.consumer.getmany(
+                    timeout_ms=int(seconds * 1000), max_records=limit
+                )
+        except TimeoutError:
+            return {}
         except NoOffsetForPartitionError:
             # aiokafka looks for a position while `assigned` is still finding it; the seek that follows counts.
             if self._assigned is None:

@@ -119,6 +119,9 @@ class Database:
                 self._missed(error.why)
             except MigrationError as error:
                 self._missed(str(error))
+            except Exception as error:  # whatever it is, the probe must go on: it alone makes the dashboard ready again
+                self._missed(f"internal: {type(error).__name__}: {error}")
+                log.exception("the probe failed, trying again")
             await asyncio.sleep(_PROBE_SECONDS)
 
     async def _prepare(self) -> None:

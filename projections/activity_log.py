@@ -52,7 +52,14 @@ WHERE new.event_id = ANY($1::uuid[]) AND old.event_id = new.event_id AND old.acc
   AND old.occurred_at <> new.occurred_at
 """
 
-_INSERT = f"""
+# An event's key is in one partition, whose position is locked by now: what is not there yet stays so until commit.
+_KNOWN = """
+SELECT account_id, event_id::text
+FROM unnest($1::bigint[], $2::timestamptz[], $3::uuid[]) AS new (account_id, occurred_at, event_id)
+JOIN kommo_projections.activity_log_v1 USING (account_id, occurred_at, event_id)
+"""
+
+_MERGE = f"""
 INSERT INTO kommo_projections.activity_log_v1 AS old ({", ".join(COLUMNS)})
 SELECT {", ".join(COLUMNS)} FROM activity_log_v1_batch
 ON CONFLICT (account_id, occurred_at, event_id) DO UPDATE SET
@@ -61,8 +68,11 @@ WHERE {_COUNTS_MORE.format(a="excluded", b="old")}
 """  # noqa: S608 no value is in it
 
 
+_Id = tuple[int, str]
+
+
 class ActivityLog:
-    """Writes rows by COPY into a temporary table, then one INSERT that keeps the reading that counts."""
+    """Writes new rows by COPY, and merges those that may be there already so that the reading that counts is kept."""
 
     name = "activity_log"
     version = 1
@@ -84,20 +94,37 @@ class ActivityLog:
 
     async def write(self, connection: Any, events: Sequence[LoggedEvent]) -> None:
         """Write the lines of these events."""
-        chosen: dict[tuple[int, str], LoggedEvent] = {}
+        chosen: dict[_Id, LoggedEvent] = {}
         for event in events:
             name = (event.account_id, event.event_id)
             other = chosen.get(name)
             if other is None or _rank(event) < _rank(other):
                 chosen[name] = event
-        await connection.copy_records_to_table(
-            "activity_log_v1_batch", records=[_row(event) for event in chosen.values()], columns=COLUMNS
+        floating = [name for name, event in chosen.items() if not _time_is_fixed(event)]
+        known = {*await self._known(connection, list(chosen.values())), *floating}
+        new = [_row(event) for name, event in chosen.items() if name not in known]
+        if new:
+            await connection.copy_records_to_table(
+                "activity_log_v1", schema_name="kommo_projections", records=new, columns=COLUMNS
+            )
+        if known:
+            await self._merge(connection, [_row(chosen[name]) for name in known], [event for _, event in floating])
+
+    async def _known(self, connection: Any, events: Sequence[LoggedEvent]) -> list[_Id]:
+        found = await connection.fetch(
+            _KNOWN,
+            [event.account_id for event in events],
+            [event.time for event in events],
+            [event.event_id for event in events],
         )
-        floating = [event.event_id for event in chosen.values() if not _time_is_fixed(event)]
+        return [(row[0], row[1]) for row in found]
+
+    async def _merge(self, connection: Any, rows: list[tuple[Any, ...]], floating: list[str]) -> None:
+        await connection.copy_records_to_table("activity_log_v1_batch", records=rows, columns=COLUMNS)
         if floating:
             await connection.execute(_DROP_WORSE_TWINS, floating)
             await connection.execute(_SKIP_IF_WORSE, floating)
-        await connection.execute(_INSERT)
+        await connection.execute(_MERGE)
 
 
 def _rank(event: LoggedEvent) -> tuple[int, str, int]:

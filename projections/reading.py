@@ -68,7 +68,7 @@ def read_event(value: bytes | None, partition: int, offset: int) -> LoggedEvent:
             entity_type,
             entity_id,
             kind,
-            event["id"],
+            event["id"].lower(),
             time if time.tzinfo is dt.UTC else time.astimezone(dt.UTC),
             f"0-{sequence}" if kind.creates else f"1-{sequence}",
             event["timesource"] == "kommo",

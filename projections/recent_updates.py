@@ -181,11 +181,10 @@ SELECT account_id, entity_type, entity_id, state
 FROM unnest($1::bigint[], $2::text[], $3::text[]) AS wanted (account_id, entity_type, entity_id)
 JOIN kommo_projections.recent_updates_v1 USING (account_id, entity_type, entity_id)
 """
-_INSERT = f"""
-INSERT INTO kommo_projections.recent_updates_v1 ({", ".join(_COLUMNS)})
-SELECT {", ".join(_COLUMNS)} FROM recent_updates_v1_batch
-ON CONFLICT (account_id, entity_type, entity_id) DO UPDATE SET
-    {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[3:])}
+_UPDATE = f"""
+UPDATE kommo_projections.recent_updates_v1 AS old SET {", ".join(f"{name} = new.{name}" for name in _COLUMNS[3:])}
+FROM recent_updates_v1_batch AS new
+WHERE old.account_id = new.account_id AND old.entity_type = new.entity_type AND old.entity_id = new.entity_id
 """  # noqa: S608 no value is in it
 
 
@@ -218,18 +217,24 @@ class RecentUpdates:
         for event in events:
             touched.setdefault((event.account_id, event.entity_type, event.entity_id), []).append(event)
         states = await self._states(connection, list(touched))
-        rows = []
+        new: list[tuple[Any, ...]] = []
+        changed: list[tuple[Any, ...]] = []
         for key, news in touched.items():
-            state = states.get(key) or State()
-            before = state.to_json() if key in states else None
+            known = states.get(key)
+            state = known or State()
+            before = state.to_json() if known else None
             for event in news:
                 state.fold(event)
             after = state.to_json()
             if after != before:
-                rows.append((*key, *state.columns(), after))
-        if rows:
-            await connection.copy_records_to_table("recent_updates_v1_batch", records=rows, columns=_COLUMNS)
-            await connection.execute(_INSERT)
+                (changed if known else new).append((*key, *state.columns(), after))
+        if new:
+            await connection.copy_records_to_table(
+                "recent_updates_v1", schema_name="kommo_projections", records=new, columns=_COLUMNS
+            )
+        if changed:
+            await connection.copy_records_to_table("recent_updates_v1_batch", records=changed, columns=_COLUMNS)
+            await connection.execute(_UPDATE)
 
     async def _states(self, connection: Any, keys: list[Key]) -> dict[Key, State]:
         found = await connection.fetch(_READ, *(list(part) for part in zip(*keys, strict=True)))

@@ -26,13 +26,14 @@ class Cache:
         self._resting_until = 0.0
         self._redis: redis.Redis | None = None
         if url is not None:
-            self._redis = redis.from_url(
+            pool = redis.BlockingConnectionPool.from_url(
                 url.get_secret_value(),
+                max_connections=32,
+                timeout=_PATIENCE_SECONDS,
                 socket_timeout=_PATIENCE_SECONDS,
                 socket_connect_timeout=_PATIENCE_SECONDS,
-                retry_on_timeout=False,
-                max_connections=32,
             )
+            self._redis = redis.Redis.from_pool(pool)
 
     async def get(self, key: str) -> bytes | None:
         """Return the value of a key, or None."""
@@ -64,5 +65,6 @@ class Cache:
     def _rest(self, error: Exception) -> None:
         # One slow answer in two seconds, not one for each request.
         CACHE.labels("error").inc()
-        self._resting_until = time.monotonic() + _REST_SECONDS
-        log.warning("the cache is away, reading without it", error=type(error).__name__)
+        if time.monotonic() >= self._resting_until:
+            self._resting_until = time.monotonic() + _REST_SECONDS
+            log.warning("the cache is away, reading without it", error=type(error).__name__)

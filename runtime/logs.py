@@ -36,6 +36,11 @@ def _redact_line(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
     return event
 
 
+def _console(stream: TextIO) -> Processor:
+    # Plain tracebacks: the rich ones print local variables, and so secrets.
+    return structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
+
+
 class _WholeRecordQueueHandler(QueueHandler):
     """Hands records to the writing thread as they are; a full queue drops the line and counts it."""
 
@@ -89,7 +94,7 @@ def logging_to(settings: Settings, stream: TextIO = sys.stderr, **bound: str) ->
     ]
     render: list[Processor]
     if use_console(settings):
-        render = [_redact_line, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        render = [_redact_line, _console(stream)]
     else:
         render = [structlog.processors.format_exc_info, _redact_line, _json]
     formatter = structlog.stdlib.ProcessorFormatter(

@@ -45,6 +45,8 @@ AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 def refused(error: Exception) -> bool:
     """Whether PostgreSQL, or asyncpg on its way there, refused a value: no further try will make it storable."""
-    server = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+    server = (asyncpg.DataError, asyncpg.NotNullViolationError, asyncpg.CheckViolationError)
+    limits = (asyncpg.ProgramLimitExceededError, asyncpg.UntranslatableCharacterError)
     # asyncpg's own refusal to encode a value is both of these.
-    return isinstance(error, server) or (isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError))
+    client = isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
+    return client or isinstance(error, (*server, *limits))

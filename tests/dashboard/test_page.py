@@ -138,7 +138,6 @@ async def test_the_filter_shows_one_account(page: Page, board: Board, rows: Rows
     await expect(page.locator("#activity")).not_to_contain_text("unseen")
     await page.get_by_role("button", name="Sign out").click()
     await enter(page, board, rows, ONE)  # who sees one account needs no filter
-    await page.reload()
     await expect(page.locator("#activity > li")).to_have_count(2)
     await expect(page.locator("#filter")).to_be_hidden()
     assert faults(page) == []

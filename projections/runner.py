@@ -112,7 +112,7 @@ class Runner:
         try:
             batch = await consumer.read()
         except OffsetOutOfRangeError as error:
-            raise ProjectionStopped(_out_of_range(error)) from None
+            raise ProjectionStopped(_out_of_range(self._label, error)) from None
         reads = await self._read(batch)
         if await self._written(consumer) and batch.records:
             self._writing = asyncio.create_task(self._handle(consumer, batch, reads))
@@ -261,6 +261,9 @@ class Runner:
         await self._letters.set_aside([letter])
 
 
-def _out_of_range(error: OffsetOutOfRangeError) -> str:
-    where = ", ".join(f"{tp.topic}/{tp.partition} at {offset}" for tp, offset in error.args[0].items())
-    return f"the log does not have the positions to be read ({where}): was the topic recreated or cut?"
+def _out_of_range(reader: str, error: OffsetOutOfRangeError) -> str:
+    where = ", ".join(f"offset {offset} of {at.topic}/{at.partition}" for at, offset in error.args[0].items())
+    return (
+        f"{reader} stands at {where}, which the log does not have: the topic was recreated or cut. Restore it, or "
+        "rebuild the projection"
+    )

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import structlog
 
 from tests.projections.support import Tables, open_tables
 
@@ -13,3 +14,11 @@ async def tables(database: str) -> AsyncIterator[Tables]:
     opened = await open_tables(database)
     yield opened
     await opened.connection.close()
+
+
+@pytest.fixture(autouse=True)
+def _plain_tracebacks() -> Iterator[None]:
+    """Tracebacks with every local variable take seconds each."""
+    structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)])
+    yield
+    structlog.reset_defaults()

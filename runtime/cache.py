@@ -15,6 +15,7 @@ from runtime.settings import Settings
 log = logger(__name__)
 
 _PATIENCE_SECONDS = 0.1
+_CONNECT_SECONDS = 0.5  # a TLS handshake is more than one way there and back
 _REST_SECONDS = 2.0
 
 
@@ -31,7 +32,7 @@ class Cache:
                 max_connections=32,
                 timeout=_PATIENCE_SECONDS,
                 socket_timeout=_PATIENCE_SECONDS,
-                socket_connect_timeout=_PATIENCE_SECONDS,
+                socket_connect_timeout=_CONNECT_SECONDS,
             )
             self._redis = redis.Redis.from_pool(pool)
 

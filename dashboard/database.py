@@ -22,6 +22,7 @@ log = logger(__name__)
 PART = "database"
 QUERY_SECONDS = 5.0
 _PROBE_SECONDS = 1.0
+_MOST_PROBE_SECONDS = 3 * QUERY_SECONDS  # asyncpg may wait for a connection that is gone longer than it was told to
 
 _NOT_SET_UP = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.InvalidCatalogNameError)
 _REFUSES_US = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InsufficientPrivilegeError)
@@ -110,10 +111,11 @@ class Database:
         prepared = False
         while True:
             try:
-                if not prepared:
-                    await self._prepare()
-                    prepared = True
-                await self.fetch(_EVERYTHING)
+                async with asyncio.timeout(_MOST_PROBE_SECONDS):
+                    if not prepared:
+                        await self._prepare()
+                        prepared = True
+                    await self.fetch(_EVERYTHING)
                 self._health.ready(PART)
             except DatabaseAway as error:
                 self._missed(error.why)

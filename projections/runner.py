@@ -29,6 +29,7 @@ from streams.topics import EVENTS, physical
 
 log = logger(__name__)
 
+_JOINED_SECONDS = 10
 _SLICE = 250  # records read before the event loop gets its turn: about 3 ms
 
 
@@ -94,12 +95,14 @@ class Runner:
             assigned=lambda partitions: self._take_over(consumer, partitions),
             drain=lambda: self._written(consumer),
         )
+        began = time.monotonic()
         try:
             async with consumer:
                 while not stop.is_set():
                     async with consumer.busy:
                         await self._step(consumer)
-                    if consumer.consumer.assignment():
+                    # One member more than there are partitions has none: it is ready to take over, too.
+                    if consumer.consumer.assignment() or time.monotonic() - began > _JOINED_SECONDS:
                         self._health.ready(self._label)
                 await self._written(consumer)
         finally:

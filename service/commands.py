@@ -112,5 +112,6 @@ def config() -> None:
     settings = _settings()
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
-        shown = "(set)" if isinstance(value, SecretStr) else "(not set)" if value is None else value
+        hidden = "(set)" if name in settings.model_fields_set else "(default)"
+        shown = hidden if isinstance(value, SecretStr) else "(not set)" if value is None else value
         click.echo(f"{PREFIX}{name.upper()} = {shown}\n    {field.description}")

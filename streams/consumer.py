@@ -148,6 +148,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 batch.records += records
                 batch.positions[partition] = self._next[partition] = records[-1].offset + 1
             if not batch.records:
+                self._measure_lag()
                 if self._to_commit:
                     await self.commit()
                 return batch
@@ -155,6 +156,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             patience = start + self._settings.batch_seconds - time.monotonic()
             if len(batch) >= limit or patience <= 0 or not self._more_waits():
                 break
+        self._measure_lag()
         self._observe(batch)
         return batch
 
@@ -181,13 +183,15 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             for partition, position in self._next.items()
         )
 
-    def _observe(self, batch: Batch) -> None:
-        BATCH_ROWS.labels(self._reader).observe(len(batch))
+    def _measure_lag(self) -> None:
         assignment = self.consumer.assignment()
-        for partition, position in batch.positions.items():
+        for partition, position in self._next.items():
             high = self.consumer.highwater(partition) if partition in assignment else None
             if high is not None:
                 LAG.labels(self._reader, str(partition.partition)).set(max(0, high - position))
+
+    def _observe(self, batch: Batch) -> None:
+        BATCH_ROWS.labels(self._reader).observe(len(batch))
         if self._partitioner is None:
             self._partitioner = Partitioner(len(self.consumer.partitions_for_topic(self._topic) or ()))
         where = self._partitioner.partition

@@ -8,17 +8,22 @@ from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
+from pydantic import ValidationError
 
 from runtime.logs import logger
 from runtime.metrics import DEAD_LETTERS
 from runtime.settings import Settings
+from schemas.catalogue import EVENT_TYPES
 from schemas.deadletter import DeadLetter
-from schemas.event import HEADERS, Event
+from schemas.event import HEADERS, SCHEMA, Event
 from streams.connection import connection, started
 from streams.partitions import Partitioner
-from streams.topics import DEADLETTERS, EVENTS, MIB, physical
+from streams.topics import DEADLETTERS, EVENTS, MIB, physical, topics
 
 log = logger(__name__)
+
+_BATCH_BYTES = 256  # around one record in a batch of its own
+_HEADER_BYTES = 10
 
 
 class Record(NamedTuple):
@@ -50,6 +55,7 @@ class Producer:
             retry_backoff_ms=50,
         )
         self._partitioners: dict[str, Partitioner] = {}
+        self._limits = {topic.name: topic.max_message_bytes - _BATCH_BYTES for topic in topics(settings)}
 
     async def __aenter__(self) -> Self:
         await started(self._producer)
@@ -73,8 +79,9 @@ class Producer:
     async def send(self, topic: str, record: Record) -> asyncio.Future[Any]:
         """Hand one record over and return a future of its acknowledgement.
 
-        Raises MessageSizeTooLargeError for what no topic takes, KafkaError where it cannot even be queued.
+        Raises MessageSizeTooLargeError for what the topic does not take, KafkaError where it cannot even be queued.
         """
+        self._check(topic, record)
         future: asyncio.Future[Any] = await self._producer.send(
             physical(self._settings, topic),
             value=record.value,
@@ -87,17 +94,25 @@ class Producer:
     async def send_all(self, topic: str, records: Iterable[Record]) -> None:
         """Write records, in their order within each partition, and return when all are acknowledged.
 
-        Built as whole batches: a third of the cost of single sends. Raises KafkaError if any was not acknowledged;
-        then some may have been written.
+        Built as whole batches: a third of the cost of single sends. Raises MessageSizeTooLargeError if the topic does
+        not take one of them, before anything is written; KafkaError if any was not acknowledged, then some may be.
         """
         by_partition: dict[int, list[Record]] = {}
         for record in records:
+            self._check(topic, record)
             by_partition.setdefault(await self.partition(topic, record.key), []).append(record)
         name = physical(self._settings, topic)
         parts = (self._send_part(name, partition, part) for partition, part in by_partition.items())
         for outcome in await asyncio.gather(*parts, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
+
+    def _check(self, topic: str, record: Record) -> None:
+        # Refused by the broker it would leave a gap in the idempotent producer's sequence, and nothing more would pass.
+        size = len(record.key) + len(record.value or b"")
+        size += sum(len(name) + len(value or b"") + _HEADER_BYTES for name, value in record.headers)
+        if size > self._limits[topic]:
+            raise MessageSizeTooLargeError(f"a record of {size} bytes for {topic}, which takes {self._limits[topic]}")
 
     async def _send_part(self, topic: str, partition: int, records: list[Record]) -> None:
         batch = self._producer.create_batch()
@@ -116,10 +131,7 @@ class Producer:
         """
         sent = [(letter, await self._send_letter(letter)) for letter in letters]
         for letter, future in sent:
-            try:
-                await future
-            except MessageSizeTooLargeError:  # the broker's limit, which counts what is left after compression
-                await (await self._send_coordinates(letter))
+            await future
             DEAD_LETTERS.labels(letter.error_class.value).inc()
             log.warning(
                 "set aside",
@@ -134,11 +146,8 @@ class Producer:
         try:
             return await self.send(DEADLETTERS, Record(letter.key or b"", letter.value, letter.headers()))
         except MessageSizeTooLargeError:
-            return await self._send_coordinates(letter)
-
-    async def _send_coordinates(self, letter: DeadLetter) -> asyncio.Future[Any]:
-        headers = [*letter.headers(), ("dead_letter_value", b"too large")]
-        return await self.send(DEADLETTERS, Record(letter.key or b"", b"", headers))
+            headers = [*letter.headers(), ("dead_letter_value", b"too large")]
+            return await self.send(DEADLETTERS, Record(letter.key or b"", b"", headers))
 
 
 class EventProducer(Producer):
@@ -149,5 +158,24 @@ class EventProducer(Producer):
     """
 
     async def publish(self, events: Iterable[Event]) -> None:
-        """Write events and return when all are acknowledged. Raises KafkaError; publishing again is harmless."""
-        await self.send_all(EVENTS, [Record(event.key, event.to_json(), HEADERS) for event in events])
+        """Write events and return when all are acknowledged.
+
+        Raises ValueError for a type or version that is not in the catalogue, or data that is not of the type's model,
+        before anything is written: such an event would stop every projection. Raises KafkaError where an event was
+        not acknowledged; publishing again is harmless.
+        """
+        checked = [_checked(event) for event in events]
+        await self.send_all(EVENTS, [Record(event.key, event.to_json(), HEADERS) for event in checked])
+
+
+def _checked(event: Event) -> Event:
+    kind = EVENT_TYPES.get(event.type)
+    if kind is None or event.dataschema != f"{SCHEMA}{kind.name}:{kind.version}":
+        raise ValueError(f"event {event.id}: {event.type} ({event.dataschema}) is not in the catalogue of event types")
+    try:
+        kind.model.model_validate(event.data)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"event {event.id}: data.{where}: {first['msg']} (see {kind.model.__name__})") from None
+    return event

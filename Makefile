@@ -23,7 +23,7 @@ install: .venv/installed ## Make the environment .venv
 
 .PHONY: demo
 demo: .venv/installed ## Run everything on embedded servers and send realistic deliveries
-	$(BIN)/kommo-streams up --demo --data $(DATA) --port $(PORT)
+	$(BIN)/kommo-streams up --demo --data "$(DATA)" --port "$(PORT)"
 
 .PHONY: lint
 lint: .venv/installed ## Linter, formatter, types, the order of the rooms

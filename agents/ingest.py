@@ -42,7 +42,7 @@ _SLICE = 50  # deliveries decoded before the event loop gets its turn: about 3 m
 async def ingest(settings: Settings, stop: asyncio.Event) -> None:
     """Run the agent until `stop` is set; while Kafka is away it waits, and says so on /readyz."""
     health = Health("kafka")
-    async with serving(with_health(health), settings.ingest_host, settings.ingest_port, f"{PREFIX}INGEST_PORT"):
+    async with serving(with_health(health), settings.ingest_host, settings.ingest_port, f"{PREFIX}INGEST"):
         await until_there(lambda: ensure_topics(settings), "kafka", health, stop, KafkaError, OSError)
         while not stop.is_set():
             try:

@@ -33,7 +33,7 @@ async def dashboard(settings: Settings, stop: asyncio.Event) -> None:
         database = Database(pool, health)
         services = assemble(settings, database, cache)
         app = with_health(health, build(settings, services))
-        where = settings.dashboard_host, settings.dashboard_port, "KOMMO_STREAMS_DASHBOARD_PORT"
+        where = settings.dashboard_host, settings.dashboard_port, "KOMMO_STREAMS_DASHBOARD"
         async with serving(app, *where) as port, database.probing():
             log.info("the dashboard is open", host=settings.dashboard_host, port=port, url=settings.dashboard_url)
             await stop.wait()

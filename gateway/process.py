@@ -40,7 +40,7 @@ async def gateway(settings: Settings, stop: asyncio.Event) -> None:
     served = asyncio.Event()
     storing = asyncio.create_task(storage.run(health, served))
     try:
-        async with serving(app, settings.gateway_host, settings.gateway_port, f"{PREFIX}GATEWAY_PORT") as port:
+        async with serving(app, settings.gateway_host, settings.gateway_port, f"{PREFIX}GATEWAY") as port:
             log.info("listening", host=settings.gateway_host, port=port)
             await until_there(lambda: ensure_topics(settings), "topics", health, stop, KafkaError, OSError)
             health.ready("topics")

@@ -8,12 +8,15 @@ import orjson
 
 _MAX_SUMMARY = 300
 
+# NUL, which PostgreSQL cannot hold, and the marks that turn the direction of the words around a name.
+_UNFIT = {0: "\ufffd"} | dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+
 
 def text(value: Any, limit: int = _MAX_SUMMARY) -> str | None:
-    """Return a text of at most `limit` characters without NUL (PostgreSQL has none); None for nothing or no text."""
+    """Return a text of at most `limit` characters that stands safely beside others; None for nothing or no text."""
     if type(value) is not str or not value:
         return None
-    held: str = value.replace("\0", "\ufffd")
+    held: str = value.translate(_UNFIT)
     return held if len(held) <= limit else held[: limit - 1] + "…"
 
 

@@ -45,7 +45,7 @@ async def projector(settings: Settings, stop: asyncio.Event, names: Sequence[str
     """
     health = Health("postgresql", "kafka")
     app = with_health(health)
-    async with serving(app, settings.projector_host, settings.projector_port, f"{PREFIX}PROJECTOR_PORT"):
+    async with serving(app, settings.projector_host, settings.projector_port, f"{PREFIX}PROJECTOR"):
         await until_there(lambda: apply_migrations(settings), "postgresql", health, stop, *AWAY)
         health.ready("postgresql")
         cluster = await until_there(lambda: ensure_topics(settings), "kafka", health, stop, KafkaError, OSError)

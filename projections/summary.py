@@ -42,12 +42,12 @@ def tell(event: LoggedEvent) -> Story:
 
 
 def title(event: LoggedEvent) -> str | None:
-    """Return what an entity is called, None where the event does not say; Kommo's empty name is its id."""
+    """Return what an entity is called, None where the event does not say; an empty name is its id."""
     fields = _entity(event)
     if event.entity_type == "task":
         return text(fields.get("text"))
     name = fields.get("name")
-    if name == "":
+    if isinstance(name, str) and not name.strip():
         return f"{event.entity_type.capitalize()} {event.entity_id}"
     return text(name)
 

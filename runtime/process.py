@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import signal
@@ -16,13 +17,17 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runtime.health import ASGIApp
 from runtime.logs import logger, logging_to
-from runtime.settings import Settings
+from runtime.settings import Settings, unknown_settings
 from runtime.waiting import Stopped
 
 log = logger(__name__)
 
 DRAIN_SECONDS = 8.0
 HEAD_SECONDS = 10.0
+HEAD_BYTES = 64 * 1024
+
+_PORT_ERRORS = (errno.EADDRINUSE, errno.EACCES)
+_TOO_LARGE_HEAD = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 class StartError(Exception):
@@ -36,20 +41,33 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(HttpToolsProtocol):
-    """Ends connections whose request head does not come: a slow sender must not hold connections for nothing."""
+    """Ends connections whose request head does not come, or does not end.
+
+    The parser has no bounds of its own, and a head costs it more than its length.
+    """
 
     _timer: asyncio.TimerHandle | None = None
+    _head_bytes: int | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._arm()
 
     def data_received(self, data: bytes) -> None:
-        if self.cycle is None or self.cycle.response_complete:
-            self._arm()
         super().data_received(data)
+        if self._head_bytes is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+                self.transport.write(_TOO_LARGE_HEAD)
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        self._head_bytes = 0
+        self._arm()
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        self._head_bytes = None
         self._disarm()
         super().on_headers_complete()
 
@@ -71,12 +89,18 @@ class _Protocol(HttpToolsProtocol):
 async def serving(app: ASGIApp, host: str, port: int, setting: str) -> AsyncIterator[int]:
     """Serve an ASGI app while the context lasts, and yield the port; on leaving, answers under way are finished.
 
-    Port 0 takes a free one. Raises StartError naming `setting` where the port is taken or not allowed.
+    Port 0 takes a free one. Raises StartError naming `setting` (with its _PORT or _HOST) where it cannot listen.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), backlog=1024, reuse_port=False)
+        listener = socket.create_server((host, port), family=family, backlog=1024, reuse_port=False)
     except OSError as error:
-        raise StartError(f"cannot listen on {host}:{port} ({error.strerror}): set {setting} to a free port") from None
+        wrong = (
+            f"{setting}_PORT to a free port"
+            if error.errno in _PORT_ERRORS
+            else f"{setting}_HOST to an address of this machine"
+        )
+        raise StartError(f"cannot listen on {host}:{port} ({error.strerror}): set {wrong}") from None
     # asyncio itself sets this only on sockets that name their protocol: without it each answer waits 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
@@ -113,6 +137,8 @@ def run(settings: Settings, name: str, main: Callable[[asyncio.Event], Coroutine
     """
     tune_collector()
     with logging_to(settings, process=name):
+        if unknown := unknown_settings():
+            log.warning("these settings are not known and have no effect", settings=unknown)
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 return runner.run(_supervise(main))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -105,10 +108,57 @@ class Settings(BaseSettings):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least severe line logged.")
 
+    maven_repository: SecretStr | None = Field(
+        None, description="Where `up` fetches Kafka's jars, instead of Maven Central."
+    )
+
     @field_validator("gateway_url", "dashboard_url")
     @classmethod
-    def _without_slash(cls, value: str) -> str:
+    def _web_address(cls, value: str) -> str:
+        _check_address(value, "http", "https")
         return value.rstrip("/")
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_address(cls, value: SecretStr) -> SecretStr:
+        _check_address(value.get_secret_value(), "postgresql", "postgres")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            _check_address(value.get_secret_value(), "redis", "rediss", "unix")
+        return value
+
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _brokers(cls, value: str) -> str:
+        for broker in value.split(","):
+            match = _BROKER.fullmatch(broker.strip())
+            if match is None or not 0 < int(match[1]) < 65536:
+                raise ValueError("must be host:port, or several of them with commas between")
+        return value
+
+
+_BROKER = re.compile(r"(?:[^\s:,\[\]]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})")
+
+
+def _check_address(value: str, *schemes: str) -> None:
+    """Raise ValueError where a value is no URL of one of these schemes; the message never holds the value."""
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("the address or its port cannot be read") from None
+    if parts.scheme not in schemes or not (parts.netloc or parts.path):
+        raise ValueError(f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+
+
+def unknown_settings() -> list[str]:
+    """Return the KOMMO_STREAMS_ variables that no setting reads: most often a misspelt name."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
 
 
 def load_settings() -> Settings:

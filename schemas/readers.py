@@ -22,6 +22,7 @@ Changes = dict[str, dict[str, Any]]
 _ID = re.compile(r"[1-9][0-9]{0,18}")
 _ELEMENTS = {"1": "contact", "2": "lead", "3": "company"}
 _ENTITY_KEYS = {"leads": "lead", "contacts": "contact"}
+_DESCRIBES = {"name", "responsible_user_id", "created_user_id", "price"}  # in every full body of a lead, in no hook
 _CALLS = {"10": "in", "11": "out"}
 
 
@@ -53,7 +54,9 @@ def _pick(item: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _says_when(fields: dict[str, Any]) -> bool:
-    return bool(fields.get("last_modified") or fields.get("updated_at"))
+    return any(
+        unix_seconds(fields.get(name)) or text_time(fields.get(name)) for name in ("last_modified", "updated_at")
+    )
 
 
 def _changed(item: dict[str, Any], name: str, old_name: str) -> Changes | None:
@@ -95,7 +98,7 @@ def _entity(entity: str, model: type[Wire], action: str, item: Any) -> Reading |
     fields = _fields(entity, item)
     # last_modified first: it is in the identity of a move, so the same move always has the same time.
     time_us = unix_seconds(fields.get("last_modified")) or unix_seconds(fields.get("updated_at"))
-    if time_us is None and entity == "lead" and action in ("add", "status"):
+    if time_us is None and entity == "lead" and action in ("add", "status") and not fields.keys() & _DESCRIBES:
         return None  # a digital pipeline hook: stage and id only, it says nothing of the lead's state
     subject = _subject(entity, fields.get("id"))
     return Reading(subject, time_us, {entity: as_model(model, fields)}, _happened(entity, action, fields))
@@ -112,7 +115,7 @@ def _happened(entity: str, action: str, fields: dict[str, Any]) -> list[Occurren
         moved = {**(moved or {}), **(_changed(fields, "pipeline_id", "old_pipeline_id") or {})}
         # A move that does not say when would be one and the same for ever: then all its fields name it.
         named = ("old_status_id", "status_id", "pipeline_id", "last_modified")
-        identity = _pick(fields, *named) if fields.get("last_modified") else fields
+        identity = _pick(fields, *named) if unix_seconds(fields.get("last_modified")) else fields
         found.append(Occurrence(EVENT_TYPES["kommo.lead.status_changed"], identity, moved))
     handed = _changed(fields, "responsible_user_id", "old_responsible_user_id") if action != "status" else None
     if handed or action == "responsible":

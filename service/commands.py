@@ -12,7 +12,7 @@ import click
 from pydantic import SecretStr
 
 from runtime.process import StartError, run
-from runtime.settings import PREFIX, Settings, SettingsError, load_settings
+from runtime.settings import PREFIX, Settings, SettingsError, load_settings, unknown_settings
 
 Main = Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None]]
 
@@ -81,21 +81,22 @@ def init() -> None:
     try:
         for line in asyncio.run(initialise(settings)):
             click.echo(line)
-    except (InitError, StartError) as error:
+    except StartError as error:
+        click.echo(f"kommo-streams init: {error}", err=True)
+        sys.exit(2)
+    except InitError as error:
         click.echo(f"kommo-streams init: {error}", err=True)
         sys.exit(3)
 
 
 @click.command()
-@click.option(
-    "--data", type=click.Path(path_type=Path), default=Path("data"), show_default=True, help="Where it lives."
-)
+@click.option("--data", default="data", show_default=True, metavar="DIR", help="Where it lives.")
 @click.option("--port", type=click.IntRange(1, 65534), help="Port of the dashboard; the gateway gets the next one.")
 @click.option(
     "--account", type=click.IntRange(1, 2**63 - 1), default=16700680, show_default=True, help="Whose webhooks."
 )
 @click.option("--demo", is_flag=True, help="Also send realistic deliveries, two a second.")
-def up(data: Path, port: int | None, account: int, demo: bool) -> None:
+def up(data: str, port: int | None, account: int, demo: bool) -> None:
     """Run everything on this machine: Kafka, PostgreSQL, Valkey, and all processes.
 
     For a first look, development and tests. Data stays in --data and is there again at the next start;
@@ -103,7 +104,9 @@ def up(data: Path, port: int | None, account: int, demo: bool) -> None:
     """
     from service.up import run_up
 
-    sys.exit(run_up(data, port, account, demo=demo))
+    if not data.strip():
+        raise click.BadParameter("is empty: name a folder", param_hint="--data")
+    sys.exit(run_up(Path(data), port, account, demo=demo))
 
 
 @click.command()
@@ -115,3 +118,5 @@ def config() -> None:
         hidden = "(set)" if name in settings.model_fields_set else "(default)"
         shown = hidden if isinstance(value, SecretStr) else "(not set)" if value is None else value
         click.echo(f"{PREFIX}{name.upper()} = {shown}\n    {field.description}")
+    for name in unknown_settings():
+        click.echo(f"kommo-streams: {name} is not a setting: it has no effect", err=True)

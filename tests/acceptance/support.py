@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
 import itertools
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -32,6 +30,7 @@ from projections.recent_updates import ENTITIES, State
 from runtime.settings import PREFIX, Settings
 from schemas.decoder import decode
 from schemas.delivery import read_delivery
+from service.embedded.child import SAME_USER
 from simulator.company import SimulatedDelivery, deliveries
 from streams.topics import DEADLETTERS, EVENTS, WEBHOOKS, physical, topics
 from tests.conftest import ROOT, eventually, free_port
@@ -66,7 +65,9 @@ class Program:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"{self.name}.log"
-        self._command = [sys.executable, "-m", "service", name]
+        # by the launcher, so that it does not outlive a test run that is killed
+        launcher = [sys.executable, "-I", "-S", str(ROOT / "service" / "embedded" / "launcher.py")]
+        self._command = [*launcher, "start", str(os.getpid()), SAME_USER, sys.executable, "-m", "service", name]
         self._environment = {**os.environ, **environment(settings, **{PORTS[name]: self.port}, log_format="json")}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -145,13 +146,13 @@ class Programs:
     """All processes of a test; on a failure what they wrote is shown."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
-        self._settings, self._folder = settings, folder
+        self.settings, self._folder = settings, folder
         self._numbers: Counter[str] = Counter()
         self.all: list[Program] = []
 
     def start(self, name: str) -> Program:
         self._numbers[name] += 1
-        program = Program(name, self._settings, self._folder, self._numbers[name])
+        program = Program(name, self.settings, self._folder, self._numbers[name])
         self.all.append(program)
         program.start()
         return program
@@ -211,6 +212,7 @@ class Sender:
     accepted: Counter[tuple[int, bytes]] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
     burst: int = 0
+    task: asyncio.Task[None] | None = None
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -230,49 +232,56 @@ class Sender:
 
     async def reaches(self, count: int, seconds: float = 90) -> None:
         """Wait until so many were accepted."""
-        await eventually(lambda: self.count >= count, seconds, f"{count} accepted: {self.answers}")
+
+        def reached() -> bool:
+            if self.task is not None and self.task.done():
+                self.task.result()
+            return self.count >= count
+
+        try:
+            await eventually(reached, seconds)
+        except AssertionError:
+            under_way = f"{len(self._under_way)} under way, {len(self._again)} to be sent again"
+            raise AssertionError(f"{self.count} accepted, not {count}: {self.answers}, {under_way}") from None
 
     async def run(self) -> None:
-        async with httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=64)) as client:
-            clock = asyncio.get_running_loop().time
-            due = clock()
-            while not self._stop.is_set():
-                due = max(due, clock() - 0.2)
-                for _ in range(1 + self.burst):
-                    account, source = next(self._sources)
-                    self._post(client, account, next(source))
-                self.burst = 0
-                due += 1 / self.rate
-                self._repeat(client, clock())
-                await asyncio.sleep(max(0.0, due - clock()))
-                while len(self._under_way) >= 96:
-                    await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
-            limit = clock() + 60
-            while self._under_way or self._again:
-                assert clock() < limit, f"not everything was accepted in the end: {self.answers}"
-                self._repeat(client, clock())
-                await asyncio.sleep(0.05)
+        clock = asyncio.get_running_loop().time
+        due = clock()
+        while not self._stop.is_set():
+            due = max(due, clock() - 0.2)
+            for _ in range(1 + self.burst):
+                account, source = next(self._sources)
+                self._post(account, next(source))
+            self.burst = 0
+            due += 1 / self.rate
+            self._repeat(clock())
+            await asyncio.sleep(max(0.0, due - clock()))
+            while len(self._under_way) >= 96:
+                await asyncio.wait(list(self._under_way), return_when=asyncio.FIRST_COMPLETED)
+        limit = clock() + 60
+        while self._under_way or self._again:
+            assert clock() < limit, f"not everything was accepted in the end: {self.answers}"
+            self._repeat(clock())
+            await asyncio.sleep(0.05)
 
-    def _repeat(self, client: httpx.AsyncClient, now: float) -> None:
+    def _repeat(self, now: float) -> None:
         while self._again and self._again[0][0] <= now and len(self._under_way) < 96:
             _, account, delivery = self._again.popleft()
-            self._post(client, account, delivery)
+            self._post(account, delivery)
 
-    def _post(self, client: httpx.AsyncClient, account: int, delivery: SimulatedDelivery) -> None:
-        task = asyncio.create_task(self._send(client, account, delivery))
+    def _post(self, account: int, delivery: SimulatedDelivery) -> None:
+        task = asyncio.create_task(self._send(account, delivery))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
-    async def _send(self, client: httpx.AsyncClient, account: int, delivery: SimulatedDelivery) -> None:
+    async def _send(self, account: int, delivery: SimulatedDelivery) -> None:
         gateway = self.gateways[next(self._turn) % len(self.gateways)]
         name = (account, delivery.body)
         self.sent[name] += 1
         try:
             async with asyncio.timeout(2):
-                url = gateway.url + self._paths[account]
-                answer = await client.post(url, content=delivery.body, headers=delivery.headers)
-            said = str(answer.status_code)
-        except (TimeoutError, httpx.TransportError) as error:
+                said = await _status(gateway.port, self._paths[account], delivery)
+        except (OSError, TimeoutError) as error:
             said = type(error).__name__
         self.answers[said] += 1
         if said == "200":
@@ -284,11 +293,26 @@ class Sender:
         self._stop.set()
 
 
+async def _status(port: int, path: str, delivery: SimulatedDelivery) -> str:
+    """Post one delivery, and return the status of the answer. Raises OSError where none comes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        lines = [f"POST {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", f"Content-Length: {len(delivery.body)}"]
+        lines += [f"{name}: {value}" for name, value in delivery.headers.items()]
+        writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode() + delivery.body)
+        words = (await reader.readline()).split()
+        if len(words) < 2:
+            raise ConnectionResetError("the connection ended without an answer")
+        return words[1].decode()
+    finally:
+        writer.close()
+
+
 @contextlib.asynccontextmanager
 async def sending(settings: Settings, seed: int, rate: float, *gateways: Program) -> AsyncIterator[Sender]:
     """Send while the context lasts; on leaving, all that was not accepted yet is sent until it is."""
     sender = Sender(settings, seed, rate, list(gateways))
-    task = asyncio.create_task(sender.run())
+    task = sender.task = asyncio.create_task(sender.run())
     try:
         yield sender
         sender.stop()
@@ -422,7 +446,7 @@ class Ledger:
 async def balance(
     settings: Settings, accepted: Mapping[tuple[int, bytes], int], sent: Mapping[tuple[int, bytes], int]
 ) -> Ledger:
-    """Check that every accepted delivery is in the log, each of its events in both tables exactly once, and no other."""
+    """Check that every accepted delivery is in the log, and each of its events in both tables exactly once."""
     raw = await everything(settings, WEBHOOKS)
     stored = Counter((int(record.key), record.value) for record in raw)
     lost = {name for name, count in accepted.items() if stored[name] < count}
@@ -500,11 +524,3 @@ async def _check_tables(connection: Any, ledger: Ledger) -> None:
 def _difference(found: set[str], wanted: set[str]) -> str:
     missing, more = wanted - found, found - wanted
     return f"{len(missing)} of {len(wanted)} events are missing, {len(more)} should not be there"
-
-
-def send_signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    process.send_signal(number)
-
-
-def utc(microseconds: int) -> dt.datetime:
-    return dt.datetime.fromtimestamp(microseconds / 1e6, dt.UTC)

@@ -1,4 +1,4 @@
-"""Each server killed and brought back under load: no process of ours is restarted, and nothing is lost or shown twice."""
+"""Each server killed and brought back under load: nobody restarts ours, and nothing is lost or doubled."""
 
 from __future__ import annotations
 
@@ -83,11 +83,6 @@ async def _kafka_away(servers: Servers, house: House, sender: Sender) -> None:
         for path in ("/api/v1/activity", "/api/v1/recent-updates"):
             assert (await house.api(path)).status_code == 200
         assert sender.count == accepted  # nothing is accepted that Kafka does not hold
-        for name in ("gateway", "ingest", "projector"):
-            try:
-                await house.says(name, "kafka")
-            except AssertionError as e:
-                print("NOT SAID", name, e, await house[name].not_ready())
         # Whoever was answered 200 has his delivery in the log, even if the gateway's memory is lost now.
         house["gateway"].kill()
         house["gateway"].start()
@@ -147,7 +142,9 @@ async def test_each_server_may_go_away_and_come_back(servers: Servers, settings:
                 await outage(servers, house, sender)
                 back = time.monotonic()
                 await house.ready()
-                told.append(f"{outage.__name__}: away {back - begin:.1f} s, ready after {time.monotonic() - back:.1f} s")
+                told.append(
+                    f"{outage.__name__}: away {back - begin:.1f} s, ready after {time.monotonic() - back:.1f} s"
+                )
                 await more(sender)
                 newest = await _newest(settings)
                 answer = await house.shows(200, wait_for=newest)
@@ -165,6 +162,25 @@ async def test_each_server_may_go_away_and_come_back(servers: Servers, settings:
         assert not [line for line in started.errors() if "exception" in line], started.errors()
         assert not started.unhandled()
     print("\n".join(told))
+
+
+@pytest.mark.xfail(strict=True, reason="aiokafka waits in silence for a broker that goes away; nobody else asks")
+async def test_readyz_says_that_kafka_went_away(servers: Servers, settings: Settings, tmp_path: Path) -> None:
+    with programs(settings, tmp_path / "logs") as started:
+        members = [started.start(name) for name in ("gateway", "ingest", "projector")]
+        for member in members:
+            await member.ready()
+        servers.embedded.kafka.kill()
+        try:
+
+            async def told() -> bool:
+                return all([await member.not_ready() for member in members])
+
+            await eventually(told, 10, "each says that Kafka is away")
+        finally:
+            await asyncio.to_thread(servers.embedded.kafka.start)
+        for member in members:
+            await member.ready(BACK_SECONDS)
 
 
 async def _newest(settings: Settings) -> str:

@@ -245,3 +245,26 @@ async def _open(settings: Settings) -> None:
     if settings.kafka_bootstrap_servers != "127.0.0.1:1":
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.gateway_port}") as client:
             await eventually(lambda: _is_ready(client))
+
+
+@pytest.mark.parametrize("filler", [b"y" * 4096, b"X-n: yyyy\r\n" * 400], ids=["one header", "many headers"])
+async def test_a_head_without_an_end_is_cut_off(client: httpx.AsyncClient, settings: Settings, filler: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", settings.gateway_port)
+    writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nx: ")
+    sent = 0
+    with contextlib.suppress(ConnectionError):
+        while sent < 4_000_000 and not reader.at_eof():
+            writer.write(filler)
+            await writer.drain()
+            sent += len(filler)
+            assert (await asyncio.wait_for(client.get("/livez"), 2)).status_code == 200
+    assert sent < 1_000_000
+    writer.close()
+
+
+async def test_a_whole_head_with_a_body_behind_it_is_no_endless_head(
+    client: httpx.AsyncClient, settings: Settings
+) -> None:
+    headers = {f"x-{number}": "y" * 500 for number in range(60)}
+    answer = await client.post(path(settings), content=b"a" * MAX_BODY_BYTES, headers=headers)
+    assert answer.status_code == 200

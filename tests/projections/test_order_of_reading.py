@@ -151,7 +151,7 @@ async def folded(tables: Tables, *parts: Sequence[LoggedEvent]) -> tuple[list[Ro
 
 
 _IN_POSTGRES = settings(
-    max_examples=60,
+    max_examples=45,
     deadline=None,
     derandomize=True,
     database=None,
@@ -347,7 +347,7 @@ def state_of(events: Sequence[LoggedEvent], *, stored: bool = False) -> State:
     return state
 
 
-@settings(max_examples=1500, deadline=None, derandomize=True, database=None)
+@settings(max_examples=500, deadline=None, derandomize=True, database=None)
 @given(readings(), st.randoms(use_true_random=False))
 def test_a_state_is_the_same_in_whatever_order_its_events_are_read(
     events: list[LoggedEvent], rng: random.Random
@@ -361,14 +361,14 @@ def test_a_state_is_the_same_in_whatever_order_its_events_are_read(
         assert state == expected
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(readings())
 def test_a_state_survives_its_column(events: list[LoggedEvent]) -> None:
     state = state_of(events)
     assert State.from_json(state.to_json()) == state
 
 
-@settings(max_examples=1500, deadline=None, derandomize=True, database=None)
+@settings(max_examples=500, deadline=None, derandomize=True, database=None)
 @given(readings())
 def test_a_state_is_what_a_look_at_all_events_at_once_would_say(events: list[LoggedEvent]) -> None:
     """Written without the fold: choose each event's reading, sort, look at the end."""

@@ -115,12 +115,12 @@ async def test_each_entity_has_its_address(tables: Tables) -> None:
 async def test_nul_and_long_texts_and_numbers_that_are_none_do_not_break_the_batch(tables: Tables) -> None:
     log = Log()
     log.deliver(body("leads", "add", lead(5, T0, name="a\0b", responsible_user_id="17265663a90")), T0 + 1)
-    log.deliver(body("leads", "add", lead(6, T0, name="x" * 900_000, responsible_user_id=10**18)), T0 + 2)
+    log.deliver(body("leads", "add", lead(6, T0, name="x" * 900_000, responsible_user_id=10**17)), T0 + 2)
     log.deliver(body("leads", "add", lead(7, T0, name="y", responsible_user_id=10**30)), T0 + 3)
     rows = await _rows(tables, log)
     assert [_told(row, "title", "responsible_user_id") for row in rows] == [
         ("a\ufffdb", None),
-        ("x" * 299 + "…", 10**18),
+        ("x" * 299 + "…", 10**17),
         ("y", None),
     ]
     assert await _rows(tables, log) == rows

@@ -1,0 +1,346 @@
+"""The whole way as a newcomer goes it: `up`, the file of settings it writes, and the commands and addresses in it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import orjson
+import psutil
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
+
+from schemas.decoder import decode
+from schemas.delivery import read_delivery
+from tests.conftest import ROOT, eventually, free_port
+
+ACCOUNT = 16700680
+FOREIGN = "042"
+"""The body in the corpus that names another account."""
+VISIBLE_SECONDS = 5.0
+"""A second is what is promised; this machine may be busy with something else."""
+
+_CORPUS = sorted((ROOT / "tests" / "schemas" / "corpus").glob("*.form"))
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+METRICS = {
+    "gateway": {
+        "kommo_streams_deliveries",
+        "kommo_streams_delivery_bytes",
+        "kommo_streams_gateway_answers",
+        "kommo_streams_gateway_answer_seconds",
+    },
+    "ingest": {
+        "kommo_streams_events",
+        "kommo_streams_dead_letters",
+        "kommo_streams_batch_rows",
+        "kommo_streams_batch_seconds",
+        "kommo_streams_lag_records",
+    },
+    "projector": {
+        "kommo_streams_batch_rows",
+        "kommo_streams_batch_seconds",
+        "kommo_streams_lag_records",
+        "kommo_streams_write_seconds",
+        "kommo_streams_end_to_end_seconds",
+        "kommo_streams_projection_stopped",
+    },
+    "dashboard": {"kommo_streams_cache"},
+}
+"""Which must have been counted by each process after the corpus came through."""
+
+
+class Up:
+    """A running `kommo-streams up`."""
+
+    def __init__(self, folder: Path, output: Path) -> None:
+        self.folder, self.output = folder, output
+        self.process: subprocess.Popen[bytes] | None = None
+        self.settings: dict[str, str] = {}
+
+    async def begin(self, *arguments: str) -> float:
+        command = [sys.executable, "-m", "service", "up", "--data", str(self.folder), *arguments]
+        begin = time.monotonic()
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**os.environ, "COLUMNS": "300"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        await eventually(self._is_up, 90, "it is up")
+        # read as a shell would
+        shown = subprocess.run(
+            ["sh", "-c", f"set -a; . '{self.folder / 'kommo-streams.env'}'; env -0"], capture_output=True, check=True
+        )
+        pairs = (item.split("=", 1) for item in shown.stdout.decode().split("\0") if item)
+        self.settings = {name: value for name, value in pairs if name.startswith("KOMMO_STREAMS_")}
+        return time.monotonic() - begin
+
+    def _is_up(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.text()
+        return "kommo-streams is up" in self.text()
+
+    def text(self) -> str:
+        return self.output.read_text(errors="replace")
+
+    async def end(self, number: signal.Signals) -> float:
+        """A signal; it must end with code 0 within 10 s, and leave no process."""
+        assert self.process is not None
+        begin = time.monotonic()
+        self.process.send_signal(number)
+        await eventually(lambda: self.process.poll() is not None, 10, "it has ended")
+        took = time.monotonic() - begin
+        assert self.process.returncode == 0, self.text()
+        assert _processes_of(self.folder) == []
+        return took
+
+    def command(self, *arguments: str, code: int = 0) -> str:
+        """What a command of ours prints, with nothing but the settings in the file."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("KOMMO_STREAMS_")}
+        done = subprocess.run(
+            [sys.executable, "-m", "service", *arguments],
+            cwd=ROOT,
+            env={**environment, **self.settings},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == code, done.stderr
+        return done.stdout.strip()
+
+    def __getitem__(self, name: str) -> str:
+        return self.settings[f"KOMMO_STREAMS_{name}"]
+
+
+def _processes_of(folder: Path) -> list[str]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            facts = [*process.cmdline(), process.cwd(), *process.environ().values()]
+            if process.status() != psutil.STATUS_ZOMBIE and any(str(folder) in fact for fact in facts):
+                found.append(f"{process.pid} {process.cmdline()}")
+    return found
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    running = Up(tmp_path / "first look", tmp_path / "up.log")
+    try:
+        yield running
+    finally:
+        print(running.text() if running.output.exists() else "")
+        if running.process is not None and running.process.poll() is None:
+            running.process.kill()
+            running.process.wait()
+
+
+def two_free_ports() -> int:
+    while True:
+        port = free_port()
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port + 1)):
+            return port
+
+
+class Log:
+    """Everything in some topics, as kcat would show it."""
+
+    def __init__(self, up: Up) -> None:
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=up["KAFKA_BOOTSTRAP_SERVERS"], auto_offset_reset="earliest", fetch_max_wait_ms=50
+        )
+        self.records: dict[str, list[Any]] = {"webhooks": [], "events": [], "deadletters": []}
+
+    async def __aenter__(self) -> Log:
+        await self._consumer.start()
+        partitions: list[TopicPartition] = []
+        for name in self.records:
+            topic = f"kommo.{name}.g1"
+            await self._consumer._client.add_topic(topic)
+            partitions += [TopicPartition(topic, number) for number in self._consumer.partitions_for_topic(topic)]
+        self._consumer.assign(partitions)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
+
+    async def find(self, name: str, wanted: Any) -> Any:
+        """Read on until a record of a topic is as wanted, and return it."""
+        async with asyncio.timeout(10):
+            while True:
+                for record in reversed(self.records[name]):
+                    if wanted(record):
+                        return record
+                for partition, records in (await self._consumer.getmany(timeout_ms=200)).items():
+                    self.records[partition.topic.split(".")[1]] += records
+
+
+async def _rows(up: Up) -> list[tuple[Any, ...]]:
+    connection = await asyncpg.connect(up["DATABASE_URL"])
+    try:
+        log = await connection.fetch("SELECT * FROM kommo.activity_log ORDER BY occurred_at, event_id")
+        recent = await connection.fetch("SELECT * FROM kommo.recent_updates ORDER BY entity_type, entity_id")
+    finally:
+        await connection.close()
+    return [tuple(row) for row in (*log, *recent)]
+
+
+async def _sees_the_corpus(up: Up) -> None:
+    """Post each body and see each of its events in Kafka, the API and PostgreSQL."""
+    worst = (0.0, "")
+    firsts: dict[str, str] = {}
+    token = {"Authorization": f"Bearer {up['DASHBOARD_TOKEN']}"}
+    connection = await asyncpg.connect(up["DATABASE_URL"])
+    async with httpx.AsyncClient(trust_env=False, timeout=20) as client, Log(up) as log:
+        for path in _CORPUS:
+            body = path.read_bytes()
+            begin = time.monotonic()
+            answer = await client.post(up["WEBHOOK_URL"], content=body, headers=_FORM)
+            assert (answer.status_code, answer.content) == (200, b""), path.name
+            if path.name.startswith(FOREIGN):
+                letter = await log.find("deadletters", lambda record, body=body: record.value == body)
+                facts = dict(letter.headers)
+                assert facts["dead_letter_error_class"] == b"authorization"
+                assert b"1312313" in facts["dead_letter_reason"]
+                continue
+            raw = await log.find("webhooks", lambda record, body=body: record.value == body)
+            decoded = decode(read_delivery(raw.key, raw.value, raw.headers))
+            assert decoded.events
+            assert not decoded.rejections
+            for event in decoded.events:
+                url = f"{up['DASHBOARD_URL']}/api/v1/activity"
+                shown = await client.get(url, headers=token, params={"wait_for": event.id, "limit": 200})
+                assert shown.status_code == 200, (path.name, shown.text)
+            took = time.monotonic() - begin
+            worst = max(worst, (took, path.name))
+            assert took < VISIBLE_SECONDS, path.name
+            for event in decoded.events:
+                row = await connection.fetchrow("SELECT * FROM kommo.activity_log WHERE event_id = $1", event.id)
+                item = next((item for item in shown.json()["items"] if item["event_id"] == event.id), None)
+                assert (row["account_id"], row["event_type"]) == (ACCOUNT, event.type)
+                assert item is None or item["event_type"] == event.type
+            delivery = dict(raw.headers)["delivery_id"].decode()
+            first = firsts.setdefault(decoded.events[-1].id, delivery)
+            await _one_thread(log, delivery, first, row, client, token, up)
+        assert len(log.records["deadletters"]) == 1
+    await connection.close()
+    print(f"{len(_CORPUS)} bodies; the slowest was visible after {worst[0]:.2f} s ({worst[1]})")
+
+
+async def _one_thread(
+    log: Log, delivery: str, first: str, row: Any, client: httpx.AsyncClient, token: dict[str, str], up: Up
+) -> None:
+    """The correlation id leads from the raw record to the event, the row and the API; of a repeat it is the first's."""
+
+    def mine(record: Any) -> bool:
+        event = orjson.loads(record.value)
+        return bool(event["id"] == str(row["event_id"]) and event["correlationid"] == delivery)
+
+    await log.find("events", mine)
+    assert row["correlation_id"] == first
+    entity = f"{row['entity_type']}/{row['entity_id']}"
+    answer = await client.get(f"{up['DASHBOARD_URL']}/api/v1/activity", headers=token, params={"entity": entity})
+    by_id = {item["event_id"]: item["correlation_id"] for item in answer.json()["items"]}
+    assert by_id[str(row["event_id"])] == first
+
+
+async def _addresses_can_be_revoked(up: Up) -> None:
+    old = up["WEBHOOK_URL"]
+    assert up.command("webhook-url", "--account", str(ACCOUNT), "--quiet") == old
+    new = up.command("webhook-url", "--account", str(ACCOUNT), "--revoke", "--quiet")
+    assert new != old
+    async with httpx.AsyncClient(trust_env=False) as client:
+
+        async def refused() -> bool:
+            return (await client.post(old, content=b"a=1", headers=_FORM)).status_code == 404
+
+        await eventually(refused, 5, "the old address is refused")
+        body = _CORPUS[0].read_bytes()
+        assert (await client.post(new, content=body, headers=_FORM)).status_code == 200
+        assert (await client.post(new + "/", content=body, headers=_FORM)).status_code == 200
+    assert up.command("webhook-url", "--account", str(ACCOUNT), "--quiet") == new
+
+
+async def _tokens_can_be_managed(up: Up) -> None:
+    url = f"{up['DASHBOARD_URL']}/api/v1/activity"
+    mine = up.command("token", "create", "--name", "board", "--accounts", str(ACCOUNT), "--quiet")
+    other = up.command("token", "create", "--name", "board", "--accounts", "31337", "--quiet")
+    async with httpx.AsyncClient(trust_env=False) as client:
+
+        async def ask(token: str) -> httpx.Response:
+            return await client.get(url, headers={"Authorization": f"Bearer {token}"})
+
+        assert {item["account_id"] for item in (await ask(mine)).json()["items"]} == {ACCOUNT}
+        assert (await ask(other)).json()["items"] == []
+        listed = up.command("token", "list", "--json")
+        assert [row["name"] for row in json.loads(listed)].count("board") == 2
+        assert mine.rpartition("_")[2] not in listed
+        assert up.command("token", "revoke", "board").count("Revoked") == 2
+
+        async def revoked() -> bool:
+            answers = [await ask(token) for token in (mine, other)]
+            return all(answer.status_code == 401 for answer in answers)
+
+        await eventually(revoked, 10, "the tokens are refused")
+        assert (await client.get(url)).status_code == 401
+
+
+async def _metrics_are_told(up: Up) -> None:
+    ports = json.loads((up.folder / "ports.json").read_text())
+    urls = {
+        "gateway": up["GATEWAY_URL"],
+        "dashboard": up["DASHBOARD_URL"],
+        "ingest": f"http://127.0.0.1:{ports['ingest']}",
+        "projector": f"http://127.0.0.1:{ports['projector']}",
+    }
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for name, url in urls.items():
+            for path in ("/livez", "/readyz"):
+                assert (await client.get(url + path)).status_code == 200, name
+            answer = await client.get(url + "/metrics")
+            told = [family for family in text_string_to_metric_families(answer.text) if family.samples]
+            assert METRICS[name] <= {family.name for family in told}, name
+            for family in told:
+                for sample in family.samples:
+                    for value in sample.labels.values():
+                        assert not {str(ACCOUNT), "1312313"} & {value, *value.split("/")}, sample
+                        assert len(value) <= 64, sample
+
+
+@pytest.mark.timeout(240)
+async def test_the_whole_way(up: Up) -> None:
+    port = two_free_ports()
+    told = [f"up after {await up.begin('--port', str(port)):.1f} s"]
+    assert up["DASHBOARD_URL"] == f"http://127.0.0.1:{port}"
+    assert up["GATEWAY_URL"] == f"http://127.0.0.1:{port + 1}"
+    await _sees_the_corpus(up)
+    await _addresses_can_be_revoked(up)
+    await _tokens_can_be_managed(up)
+    await _metrics_are_told(up)
+    rows = await _rows(up)
+    webhook = up.command("webhook-url", "--account", str(ACCOUNT), "--quiet")
+    told.append(f"ended on SIGTERM in {await up.end(signal.SIGTERM):.1f} s")
+
+    told.append(f"up again after {await up.begin():.1f} s")
+    assert await _rows(up) == rows
+    assert up["WEBHOOK_URL"] == webhook
+    assert up["DASHBOARD_URL"] == f"http://127.0.0.1:{port}"
+    told.append(f"ended on Ctrl-C in {await up.end(signal.SIGINT):.1f} s")
+    print("; ".join(told))

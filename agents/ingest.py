@@ -19,7 +19,7 @@ from runtime.logs import logger
 from runtime.metrics import BATCH_SECONDS, EVENTS
 from runtime.process import serving
 from runtime.settings import PREFIX, Settings
-from runtime.waiting import pause, until_there
+from runtime.waiting import pause, until_there, watching
 from schemas.deadletter import DeadLetter
 from schemas.decoder import EncodedEvent, Rejection, decode
 from schemas.delivery import DeliveryError, read_delivery
@@ -36,6 +36,7 @@ READER = "ingest"
 GROUP = "kommo-streams.ingest"
 
 _PART = 500  # deliveries decoded while the part before is on its way
+_PART_BYTES = 8 * 1024 * 1024  # or less, where they grow into more
 _SLICE = 50  # deliveries decoded before the event loop gets its turn: about 3 ms
 
 
@@ -49,8 +50,9 @@ async def ingest(settings: Settings, stop: asyncio.Event) -> None:
                 async with (
                     Producer(settings, READER) as producer,
                     BatchConsumer(settings, topic=WEBHOOKS, group=GROUP, reader=READER) as consumer,
+                    watching(producer.ping, "kafka", health),
                 ):
-                    await _work(consumer, producer, health, stop)
+                    await _work(consumer, producer, stop)
             except (KafkaError, OSError) as error:
                 # Nothing was committed that was not acknowledged: starting anew repeats at most one batch.
                 health.not_ready("kafka", f"{type(error).__name__}: {error}")
@@ -58,8 +60,7 @@ async def ingest(settings: Settings, stop: asyncio.Event) -> None:
                 await pause(stop, 1.0)
 
 
-async def _work(consumer: BatchConsumer, producer: Producer, health: Health, stop: asyncio.Event) -> None:
-    health.ready("kafka")
+async def _work(consumer: BatchConsumer, producer: Producer, stop: asyncio.Event) -> None:
     while not stop.is_set():
         async with consumer.busy:
             batch = await consumer.read()
@@ -68,7 +69,6 @@ async def _work(consumer: BatchConsumer, producer: Producer, health: Health, sto
                 await handle(batch, producer)
                 await consumer.done(batch)
                 BATCH_SECONDS.labels(READER).observe(time.monotonic() - start)
-                health.ready("kafka")
 
 
 async def handle(batch: Batch, producer: Producer) -> None:
@@ -78,15 +78,16 @@ async def handle(batch: Batch, producer: Producer) -> None:
     handling the batch again is harmless.
     """
     sending: asyncio.Task[None] | None = None
-    for start in range(0, len(batch.records), _PART):
-        part = _Part()
-        for number, record in enumerate(batch.records[start : start + _PART]):
-            if number % _SLICE == _SLICE - 1:
-                await asyncio.sleep(0)
-            part.take(record)
-        if sending is not None:
-            await sending
-        sending = asyncio.create_task(part.send(producer))
+    part = _Part()
+    for number, record in enumerate(batch.records, 1):
+        if number % _SLICE == 0:
+            await asyncio.sleep(0)
+        part.take(record)
+        if part.deliveries >= _PART or part.size >= _PART_BYTES or number == len(batch.records):
+            if sending is not None:
+                await sending
+            sending = asyncio.create_task(part.send(producer))
+            part = _Part()
     if sending is not None:
         await sending
 
@@ -97,9 +98,12 @@ class _Part:
 
     events: list[EncodedEvent] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
+    deliveries: int = 0
+    size: int = 0
 
     def take(self, record: Any) -> None:
         delivery_id = ""
+        self.deliveries += 1
         try:
             delivery = read_delivery(record.key, record.value, record.headers)
             delivery_id = delivery.delivery_id
@@ -112,6 +116,7 @@ class _Part:
             rejections = [Rejection("", f"{type(error).__name__} in the decoder", ErrorClass.INTERNAL)]
         else:
             self.events += decoded.events
+            self.size += sum(len(item.value) for item in decoded.events)
             rejections = decoded.rejections
             log.debug("decoded", correlation_id=delivery_id, events=len(decoded.events))
         self.letters += [_letter(record, rejection, delivery_id) for rejection in rejections]

@@ -28,6 +28,9 @@ CREATE TABLE kommo_projections.activity_log_v1_default PARTITION OF kommo_projec
 CREATE INDEX activity_log_v1_entity
     ON kommo_projections.activity_log_v1 (account_id, entity_type, entity_id, occurred_at);
 CREATE INDEX activity_log_v1_event ON kommo_projections.activity_log_v1 (event_id);
+-- Readings that another reading of the same event may have to replace at another time: few.
+CREATE INDEX activity_log_v1_floating ON kommo_projections.activity_log_v1 (event_id)
+    WHERE revision > 1 OR (time_source = 'received' AND event_type NOT LIKE 'kommo.%.deleted');
 CREATE INDEX activity_log_v1_time ON kommo_projections.activity_log_v1 (occurred_at);
 
 -- A delete carries nothing that tells a repeat from a second delete: deletes with nothing of the entity between them

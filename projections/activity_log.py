@@ -52,6 +52,12 @@ WHERE new.event_id = ANY($1::uuid[]) AND old.event_id = new.event_id AND old.acc
   AND old.occurred_at <> new.occurred_at
 """
 
+_FLOATING = """
+SELECT account_id, event_id::text FROM kommo_projections.activity_log_v1
+WHERE event_id = ANY($1::uuid[])
+  AND (revision > 1 OR (time_source = 'received' AND event_type NOT LIKE 'kommo.%.deleted'))
+"""
+
 # An event's key is in one partition, whose position is locked by now: what is not there yet stays so until commit.
 _KNOWN = """
 SELECT account_id, event_id::text
@@ -100,7 +106,9 @@ class ActivityLog:
             other = chosen.get(name)
             if other is None or _rank(event) < _rank(other):
                 chosen[name] = event
-        floating = [name for name, event in chosen.items() if not _time_is_fixed(event)]
+        floating = {name for name, event in chosen.items() if not _time_is_fixed(event)}
+        there = await connection.fetch(_FLOATING, [event_id for _, event_id in chosen])
+        floating |= {(row[0], row[1]) for row in there} & chosen.keys()
         known = {*await self._known(connection, list(chosen.values())), *floating}
         new = [_row(event) for name, event in chosen.items() if name not in known]
         if new:

@@ -16,7 +16,7 @@ from runtime.migrations import Migration, migrate, migration
 from runtime.postgres import AWAY, connect
 from runtime.process import serving
 from runtime.settings import PREFIX, Settings
-from runtime.waiting import until_there
+from runtime.waiting import until_there, watching
 from streams.producer import Producer
 from streams.topics import ensure_topics
 
@@ -34,6 +34,14 @@ async def apply_migrations(settings: Settings) -> None:
     connection = await connect(settings, application="migrations")
     try:
         await migrate(connection, migrations())
+    finally:
+        await connection.close()
+
+
+async def _ask(settings: Settings) -> None:
+    connection = await connect(settings, application="health")
+    try:
+        await connection.execute("SELECT 1")
     finally:
         await connection.close()
 
@@ -57,9 +65,13 @@ async def projector(settings: Settings, stop: asyncio.Event, names: Sequence[str
                 Runner(settings, PROJECTIONS[name](), cluster.cluster_id, letters, health)
                 for name in (names or PROJECTIONS)
             ]
-            async with asyncio.TaskGroup() as tasks:
+            async with (
+                watching(letters.ping, "kafka", health),
+                watching(lambda: _ask(settings), "postgresql", health),
+                asyncio.TaskGroup() as tasks,
+            ):
                 for runner in runners:
                     tasks.create_task(runner.run(stop))
-            await stop.wait()
+                await stop.wait()
         finally:
             await letters.__aexit__()

@@ -86,6 +86,14 @@ def read_event(value: bytes | None, partition: int, offset: int) -> LoggedEvent:
         raise EventError(f"not an event: {type(error).__name__}: {str(error)[:200]}") from None
 
 
-def record_id(value: bytes | None, event: LoggedEvent | None) -> str:
-    """Return what a record is recognised by when it is read again: its event's id, or a digest of what is no event."""
-    return event.event_id if event is not None else f"sha256:{hashlib.sha256(value or b'').hexdigest()}"
+def record_ids(value: bytes | None) -> tuple[str, ...]:
+    """Return what a record may be recognised by when it is read again, the name to keep first.
+
+    Its event's id, or a digest of what is no event. Both, since a later program may read what an earlier could not.
+    """
+    digest = f"sha256:{hashlib.sha256(value or b'').hexdigest()}"
+    try:
+        name = orjson.loads(value or b"")["id"]
+    except (ValueError, TypeError, KeyError):
+        return (digest,)
+    return (name.lower(), digest) if type(name) is str and _ID.fullmatch(name.lower()) else (digest,)

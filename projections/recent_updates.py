@@ -61,30 +61,41 @@ Marks = dict[str, Mark]
 class State:
     """What a row is worked out from.
 
-    `events`: of the newest second, without deletes, saying [type, summary, url]. `deletes`: those of that time and
-    later, likewise. `snapshots`: of the newest second, saying [title, responsible_user_id, url]. `deleted`: the newest
-    delete.
+    `events`: of the newest second, without deletes, saying [type, summary]. `deletes`: those of that time and later,
+    likewise. `snapshots`: of the newest second with a full snapshot, saying [title, responsible_user_id]. `links`: of
+    the newest second with an address, saying [url]. `alive`: of the newest second with a snapshot, full or not.
+    `deleted`: the newest delete.
     """
 
     events: Marks = field(default_factory=dict)
     deletes: Marks = field(default_factory=dict)
     snapshots: Marks = field(default_factory=dict)
+    links: Marks = field(default_factory=dict)
+    alive: Marks = field(default_factory=dict)
     deleted: Clock | None = None
 
     def fold(self, event: LoggedEvent) -> None:
         """Take one event in."""
         at = (event.time - _EPOCH) // _MICROSECOND
-        mark = Mark(at, event.sort_key, event.revision, [event.kind.name, tell(event).summary, _url(event)])
+        clock = (at, event.sort_key, event.event_id)
+
+        def mark(*says: Any) -> Mark:
+            return Mark(at, event.sort_key, event.revision, list(says))
+
         if event.kind.deletes:
-            _keep(self.deletes, event.event_id, mark)
-            clock = (at, event.sort_key, event.event_id)
+            _keep(self.deletes, event.event_id, mark(event.kind.name, tell(event).summary))
             self.deleted = max(self.deleted, clock) if self.deleted else clock
         else:
-            _keep_newest(self.events, event.event_id, mark)
-        if event.kind.snapshot and (name := title(event)) is not None:
-            responsible = number(event.data.get(event.entity_type, {}).get("responsible_user_id"))
-            said = [text(name, _MAX_TITLE), responsible, _url(event)]
-            _keep_newest(self.snapshots, event.event_id, Mark(at, event.sort_key, event.revision, said))
+            _keep_newest(self.events, event.event_id, mark(event.kind.name, tell(event).summary))
+        if event.kind.snapshot:
+            _keep_newest(self.alive, event.event_id, mark())
+            fields, name = event.data.get(event.entity_type), title(event)
+            if name is not None and isinstance(fields, dict) and "responsible_user_id" in fields:
+                said = mark(text(name, _MAX_TITLE), number(fields["responsible_user_id"]))
+                _keep_newest(self.snapshots, event.event_id, said)
+        url = _url(event)
+        if url is not None:
+            _keep_newest(self.links, event.event_id, mark(url))
         if self.events and self.deletes:
             # Those of the very same time stay: a repeat with a smaller sequence can put the event before them.
             newest = next(iter(self.events.values())).at
@@ -92,37 +103,39 @@ class State:
 
     def columns(self) -> tuple[Any, ...]:
         """Return title, event_type, summary, responsible_user_id, occurred_at, url, deleted, event_id."""
-        name, responsible, url, snapshot = None, None, None, None
-        if self.snapshots:
-            snapshot, mark = _latest(self.snapshots)
-            name, responsible, url = mark.says
+        name, responsible = _latest(self.snapshots)[1].says if self.snapshots else (None, None)
+        url = _latest(self.links)[1].says[0] if self.links else None
         newest = _latest(self.events) if self.events else None
         after = ((kept.clock(name), kept) for name, kept in self.deletes.items())
         run = [pair for pair in after if newest is None or pair[0] > newest[0]]
         clock, mark = min(run) if run else newest or _latest(self.events)
-        kind, summary, link = mark.says
-        deleted = self.deleted is not None and (snapshot is None or self.deleted > snapshot)
-        return (name, kind, summary, responsible, _EPOCH + clock[0] * _MICROSECOND, url or link, deleted, clock[2])
+        kind, summary = mark.says
+        deleted = self.deleted is not None and (not self.alive or self.deleted > _latest(self.alive)[0])
+        return (name, kind, summary, responsible, _EPOCH + clock[0] * _MICROSECOND, url, deleted, clock[2])
 
     def to_json(self) -> str:
         """Return the state for the column `state`."""
-        marks = {
-            name: {key: [mark.at, mark.sort_key, mark.revision, mark.says] for key, mark in kept.items()}
-            for name, kept in (("events", self.events), ("deletes", self.deletes), ("snapshots", self.snapshots))
-            if kept
-        }
-        return orjson.dumps({**marks, "deleted": self.deleted} if self.deleted else marks).decode()
+        written: dict[str, Any] = {}
+        for name in _MARKS:
+            kept: Marks = getattr(self, name)
+            if kept:
+                written[name] = {key: [mark.at, mark.sort_key, mark.revision, mark.says] for key, mark in kept.items()}
+        if self.deleted:
+            written["deleted"] = self.deleted
+        return orjson.dumps(written).decode()
 
     @classmethod
     def from_json(cls, value: str) -> State:
         """Read the column `state`."""
         found = orjson.loads(value)
-        marks = {
-            name: {key: Mark(*mark) for key, mark in found.get(name, {}).items()}
-            for name in ("events", "deletes", "snapshots")
-        }
-        deleted = found.get("deleted")
-        return cls(**marks, deleted=tuple(deleted) if deleted else None)
+        state = cls()
+        for name in _MARKS:
+            setattr(state, name, {key: Mark(*mark) for key, mark in found.get(name, {}).items()})
+        state.deleted = tuple(found["deleted"]) if "deleted" in found else None
+        return state
+
+
+_MARKS = ("events", "deletes", "snapshots", "links", "alive")
 
 
 def _keep(marks: Marks, event_id: str, mark: Mark) -> None:

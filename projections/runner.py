@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from projections.positions import PositionMoved, Positions, ProjectionStopped, Step
 from projections.projection import Projection, group, label
-from projections.reading import LoggedEvent, read_event, record_id
+from projections.reading import LoggedEvent, read_event, record_ids
 from runtime.health import Health
 from runtime.logs import logger
 from runtime.metrics import BATCH_SECONDS, END_TO_END_SECONDS, PROJECTION_STOPPED, WRITE_SECONDS
@@ -58,6 +58,7 @@ class Runner:
         self._at: dict[int, int] = {}
         self._to_verify: dict[int, tuple[int, str]] = {}
         self._writing: asyncio.Task[None] | None = None
+        self._set_aside_already: set[tuple[int, int]] = set()  # of batches that are not durable yet
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. A server that is away is waited for; what needs a person ends this projection."""
@@ -185,11 +186,11 @@ class Runner:
                     raise
             except EventError as error:
                 fault = str(error)
-            if not self._verified(record, event):
+            if not self._verified(record):
                 reads.append(_Read(record, event, fault))
         return reads
 
-    def _verified(self, record: Any, event: LoggedEvent | None) -> bool:
+    def _verified(self, record: Any) -> bool:
         """Return whether this is the record before the position, read again; raise if it is not the one read then."""
         if not self._to_verify:
             return False
@@ -197,10 +198,10 @@ class Runner:
         if expected is None:
             return False
         offset, name = expected
-        if record.offset != offset or record_id(record.value, event) != name:
+        if record.offset != offset or name not in record_ids(record.value):
             raise ProjectionStopped(
                 f"{record.topic}/{record.partition} is another log than the one {self._label} has read: at offset "
-                f"{offset} it held event {name}, now {record_id(record.value, event)} is at {record.offset}. Was the "
+                f"{offset} it held event {name}, now {record_ids(record.value)[0]} is at {record.offset}. Was the "
                 "topic recreated or copied? Restore it, or rebuild the projection"
             )
         return True
@@ -234,12 +235,13 @@ class Runner:
         WRITE_SECONDS.labels(self._label).observe(time.monotonic() - start)
         for partition, step in steps.items():
             self._at[partition] = step.end
+        self._set_aside_already = {place for place in self._set_aside_already if place[1] >= self._at.get(place[0], 0)}
         self._observe(events)
 
     def _steps(self, reads: Sequence[_Read]) -> dict[int, Step]:
         last = {read.record.partition: read for read in reads}
         return {
-            partition: Step(self._at[partition], read.record.offset + 1, record_id(read.record.value, read.event))
+            partition: Step(self._at[partition], read.record.offset + 1, record_ids(read.record.value)[0])
             for partition, read in last.items()
         }
 
@@ -250,6 +252,9 @@ class Runner:
             histogram.observe(max(0, now - event.received_us) / 1e6)
 
     async def _set_aside(self, record: Any, reason: str, error_class: ErrorClass) -> None:
+        place = (record.partition, record.offset)
+        if place in self._set_aside_already:  # its transaction failed since, and is tried again
+            return
         letter = DeadLetter(
             reason=reason,
             error_class=error_class,
@@ -262,6 +267,7 @@ class Runner:
             original_headers=tuple(record.headers),
         )
         await self._letters.set_aside([letter])
+        self._set_aside_already.add(place)
 
 
 def _out_of_range(reader: str, error: OffsetOutOfRangeError) -> str:

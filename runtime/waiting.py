@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, RetryError, retry_if_exception_type, wait_random_exponential
@@ -26,6 +26,31 @@ async def pause(stop: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await stop.wait()
+
+
+async def watch(ping: Callable[[], Awaitable[object]], part: str, health: Health, stop: asyncio.Event) -> None:
+    """Ask a server every 2 s whether it is there, until `stop`; `part` is ready while it answers within 3 s."""
+    while not stop.is_set():
+        try:
+            async with asyncio.timeout(3):
+                await ping()
+        except Exception as error:  # noqa: BLE001 whatever it is, the server cannot be used
+            health.not_ready(part, f"{type(error).__name__}: {error}".rstrip(": "))
+        else:
+            health.ready(part)
+        await pause(stop, 2.0)
+
+
+@contextlib.asynccontextmanager
+async def watching(ping: Callable[[], Awaitable[object]], part: str, health: Health) -> AsyncIterator[None]:
+    """Watch a server while the context lasts."""
+    done = asyncio.Event()
+    task = asyncio.create_task(watch(ping, part, health, done))
+    try:
+        yield
+    finally:
+        done.set()
+        await task
 
 
 async def until_there(

@@ -33,7 +33,7 @@ _DAY_US = 86_400_000_000
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LINK = re.compile(r"https://[a-z0-9-]{1,63}\.(?:kommo\.com|amocrm\.com|amocrm\.ru)")
 _SUBDOMAIN = re.compile(r"[a-z0-9-]{1,63}")
-_MAX_ACCOUNT_BYTES = 2048
+_MAX_ACCOUNT_BYTES = 512  # it is repeated in every event of its body
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ log = logger(__name__)
 IDLE_SECONDS = 0.25
 SESSION_SECONDS = 6.0
 COMMIT_SECONDS = 0.5
+BATCH_BYTES = 16 * MIB
+_ASKED_RECORDS = 50  # a body compresses to nothing and comes back as a mebibyte: bytes are counted in small steps
 
 Assigned = Callable[[set[TopicPartition]], Awaitable[Mapping[TopicPartition, int] | None]]
 
@@ -112,8 +114,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         log.info("assigned", reader=self._reader, partitions=sorted(item.partition for item in assigned))
         for partition in assigned:
             LAG.labels(self._reader, str(partition.partition)).set(0)
-        if self._assigned is not None:
-            await self._keep(self._seek(self._assigned, assigned))
+        await self._keep(self._seek(self._assigned, assigned) if self._assigned else self._find_next(assigned))
 
     async def _seek(self, find: Assigned, assigned: set[TopicPartition]) -> None:
         # aiokafka reads from the committed offsets meanwhile, which are only a hint here: nothing of that is returned.
@@ -121,8 +122,14 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             for partition, position in (await find(assigned) or {}).items():
                 self.consumer.seek(partition, position)
+                self._next[partition] = position
         finally:
             self.consumer.resume(*assigned)
+
+    async def _find_next(self, assigned: set[TopicPartition]) -> None:
+        starts = await self.consumer.beginning_offsets(list(assigned))
+        for partition in assigned:
+            self._next[partition] = max(await self.consumer.committed(partition) or 0, starts[partition])
 
     async def _keep(self, work: Awaitable[object]) -> None:
         try:
@@ -134,18 +141,19 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         """Return the next batch; empty if nothing came for IDLE_SECONDS.
 
         What is there is returned at once. While more is known to wait, the batch is filled up to `batch_rows`, for at
-        most `batch_seconds`. Raises KafkaError, and whatever `assigned` raised.
+        most `batch_seconds`, and to about BATCH_BYTES. Raises KafkaError, and whatever `assigned` raised.
         """
         batch = Batch()
-        start = 0.0
+        size, start = 0, 0.0
         limit = self._settings.batch_rows
         patience = IDLE_SECONDS
         while True:
             if self.failure is not None:
                 raise self.failure
-            fetched = await self._fetch(patience, limit - len(batch))
+            fetched = await self._fetch(patience, min(_ASKED_RECORDS, limit - len(batch)))
             for partition, records in fetched.items():
                 batch.records += records
+                size += sum(len(record.value or b"") for record in records)
                 batch.positions[partition] = self._next[partition] = records[-1].offset + 1
             if not batch.records:
                 self._measure_lag()
@@ -154,7 +162,7 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 return batch
             start = start or time.monotonic()
             patience = start + self._settings.batch_seconds - time.monotonic()
-            if len(batch) >= limit or patience <= 0 or not self._more_waits():
+            if len(batch) >= limit or size >= BATCH_BYTES or patience <= 0 or not self._more_waits():
                 break
         self._measure_lag()
         self._observe(batch)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from pydantic import ValidationError
 
 from runtime.logs import logger
@@ -37,42 +37,71 @@ class Record(NamedTuple):
 class Producer:
     """An idempotent producer with acks=all and zstd; the project's one way to write to Kafka.
 
-    An async context manager. A batch that cannot be acknowledged within 30 s raises KafkaTimeoutError; the broker may
-    have it all the same, so callers repeat and identity absorbs the repeat.
+    An async context manager. After a failure the broker may have a record all the same, so callers repeat, and
+    identity absorbs the repeat. While the broker is away but known a write waits: callers bound their own patience.
+
+    A batch that fails for good leaves a gap in the sequence of aiokafka's idempotent producer, and the broker refuses
+    whatever comes after it. So after any failed write the next one gets a new aiokafka producer.
     """
 
     def __init__(self, settings: Settings, client_id: str, *, linger_ms: int = 0, compress: bool = True) -> None:
         self._settings = settings
-        self._producer = AIOKafkaProducer(
+        self._options: dict[str, Any] = {
             **connection(settings, client_id),
-            enable_idempotence=True,
-            acks="all",
-            linger_ms=linger_ms,
-            compression_type="zstd" if compress else None,
-            max_batch_size=512 * 1024,
-            max_request_size=11 * MIB,
-            request_timeout_ms=30_000,
-            retry_backoff_ms=50,
-        )
+            "enable_idempotence": True,
+            "acks": "all",
+            "linger_ms": linger_ms,
+            "compression_type": "zstd" if compress else None,
+            "max_batch_size": 512 * 1024,
+            "max_request_size": 11 * MIB,
+            "request_timeout_ms": 30_000,
+            "retry_backoff_ms": 50,
+        }
+        self._producer: AIOKafkaProducer | None = None
+        self._broken = False
+        self._replacing = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
         self._partitioners: dict[str, Partitioner] = {}
         self._limits = {topic.name: topic.max_message_bytes - _BATCH_BYTES for topic in topics(settings)}
 
     async def __aenter__(self) -> Self:
-        await started(self._producer)
+        await self._sound()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        try:
-            async with asyncio.timeout(5):
-                await self._producer.stop()
-        except TimeoutError:
-            log.warning("the producer did not end in time: Kafka is away")
+        if self._producer is not None:
+            await _end(self._producer)
+        await asyncio.gather(*self._retiring)
+
+    async def ping(self) -> None:
+        """Return if a broker answers. Raises KafkaError or OSError; the caller bounds the wait."""
+        await (await self._sound()).client.fetch_all_metadata()
+
+    async def _sound(self) -> AIOKafkaProducer:
+        """Return a producer that has not failed, a new one where it has."""
+        if self._producer is not None and not self._broken:
+            return self._producer
+        async with self._replacing:
+            if self._producer is None or self._broken:
+                fresh = AIOKafkaProducer(**self._options)
+                await started(fresh)
+                if self._producer is not None:
+                    log.warning("a write failed: going on with a new producer")
+                    task = asyncio.create_task(_end(self._producer))
+                    self._retiring.add(task)
+                    task.add_done_callback(self._retiring.discard)
+                self._producer, self._broken = fresh, False
+            return self._producer
+
+    def _look(self, acknowledged: asyncio.Future[Any]) -> None:
+        if not acknowledged.cancelled() and acknowledged.exception() is not None:
+            self._broken = True
 
     async def partition(self, topic: str, key: bytes) -> int:
         """Return the partition of a key in a logical topic."""
         partitioner = self._partitioners.get(topic)
         if partitioner is None:
-            partitions = await self._producer.partitions_for(physical(self._settings, topic))
+            partitions = await (await self._sound()).partitions_for(physical(self._settings, topic))
             partitioner = self._partitioners[topic] = Partitioner(len(partitions))
         return partitioner.partition(key)
 
@@ -82,13 +111,20 @@ class Producer:
         Raises MessageSizeTooLargeError for what the topic does not take, KafkaError where it cannot even be queued.
         """
         self._check(topic, record)
-        future: asyncio.Future[Any] = await self._producer.send(
-            physical(self._settings, topic),
-            value=record.value,
-            key=record.key,
-            partition=await self.partition(topic, record.key),
-            headers=list(record.headers),
-        )
+        partition = await self.partition(topic, record.key)
+        producer = await self._sound()
+        try:
+            future: asyncio.Future[Any] = await producer.send(
+                physical(self._settings, topic),
+                value=record.value,
+                key=record.key,
+                partition=partition,
+                headers=list(record.headers),
+            )
+        except KafkaError:
+            self._broken = True
+            raise
+        future.add_done_callback(self._look)
         return future
 
     async def send_all(self, topic: str, records: Iterable[Record]) -> None:
@@ -101,28 +137,19 @@ class Producer:
         for record in records:
             self._check(topic, record)
             by_partition.setdefault(await self.partition(topic, record.key), []).append(record)
-        name = physical(self._settings, topic)
-        parts = (self._send_part(name, partition, part) for partition, part in by_partition.items())
+        name, producer = physical(self._settings, topic), await self._sound()
+        parts = (_send_part(producer, name, partition, part) for partition, part in by_partition.items())
         for outcome in await asyncio.gather(*parts, return_exceptions=True):
             if isinstance(outcome, BaseException):
+                self._broken = True
                 raise outcome
 
     def _check(self, topic: str, record: Record) -> None:
-        # Refused by the broker it would leave a gap in the idempotent producer's sequence, and nothing more would pass.
+        # What the broker refuses costs everyone who writes beside it a new producer.
         size = len(record.key) + len(record.value or b"")
         size += sum(len(name) + len(value or b"") + _HEADER_BYTES for name, value in record.headers)
         if size > self._limits[topic]:
             raise MessageSizeTooLargeError(f"a record of {size} bytes for {topic}, which takes {self._limits[topic]}")
-
-    async def _send_part(self, topic: str, partition: int, records: list[Record]) -> None:
-        batch = self._producer.create_batch()
-        for record in records:
-            fits = batch.append(key=record.key, value=record.value, timestamp=None, headers=list(record.headers))
-            if fits is None:
-                await (await self._producer.send_batch(batch, topic, partition=partition))
-                batch = self._producer.create_batch()
-                batch.append(key=record.key, value=record.value, timestamp=None, headers=list(record.headers))
-        await (await self._producer.send_batch(batch, topic, partition=partition))
 
     async def set_aside(self, letters: Iterable[DeadLetter]) -> None:
         """Write dead letters and wait until they are safe; one too large goes with its coordinates and no value.
@@ -148,6 +175,25 @@ class Producer:
         except MessageSizeTooLargeError:
             headers = [*letter.headers(), ("dead_letter_value", b"too large")]
             return await self.send(DEADLETTERS, Record(letter.key or b"", b"", headers))
+
+
+async def _end(producer: AIOKafkaProducer) -> None:
+    try:
+        async with asyncio.timeout(5):
+            await producer.stop()
+    except (TimeoutError, KafkaError):
+        log.warning("a producer did not end in time: Kafka is away")
+
+
+async def _send_part(producer: AIOKafkaProducer, topic: str, partition: int, records: list[Record]) -> None:
+    batch = producer.create_batch()
+    for record in records:
+        fits = batch.append(key=record.key, value=record.value, timestamp=None, headers=list(record.headers))
+        if fits is None:
+            await (await producer.send_batch(batch, topic, partition=partition))
+            batch = producer.create_batch()
+            batch.append(key=record.key, value=record.value, timestamp=None, headers=list(record.headers))
+    await (await producer.send_batch(batch, topic, partition=partition))
 
 
 class EventProducer(Producer):

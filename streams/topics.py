@@ -122,7 +122,7 @@ async def ensure_topics(settings: Settings) -> Cluster:
             cluster.created = await _create(admin, missing, replication)
         present = {name: topic for name, topic in declared.items() if name in existing}
         if present:
-            cluster.differences = await _differences(admin, present)
+            cluster.differences = await _differences(admin, present, replication)
     finally:
         await admin.close()
     if cluster.created:
@@ -149,12 +149,15 @@ async def _create(admin: AIOKafkaAdminClient, missing: dict[str, Topic], replica
     return created
 
 
-async def _differences(admin: AIOKafkaAdminClient, present: dict[str, Topic]) -> list[str]:
+async def _differences(admin: AIOKafkaAdminClient, present: dict[str, Topic], replication: int) -> list[str]:
     found: list[str] = []
     for topic in await admin.describe_topics(list(present)):
         name, wanted = topic["topic"], present[topic["topic"]].partitions
         if topic["error_code"] == 0 and len(topic["partitions"]) != wanted:
             found.append(f"{name}: {len(topic['partitions'])} partitions, declared {wanted}")
+        copies = min((len(partition["replicas"]) for partition in topic["partitions"]), default=0)
+        if copies < replication:
+            found.append(f"{name}: replicated {copies} times, the cluster allows {replication}")
     asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in present]
     for response in await admin.describe_configs(asked):
         for code, message, _kind, name, entries in response.resources:

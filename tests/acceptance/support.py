@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -357,12 +357,20 @@ async def _ends(settings: Settings, *names: str) -> dict[TopicPartition, int]:
         await consumer.stop()
 
 
-async def _committed(settings: Settings) -> dict[TopicPartition, int]:
+@contextlib.asynccontextmanager
+async def committed(settings: Settings) -> AsyncIterator[Callable[[], Awaitable[dict[TopicPartition, int]]]]:
+    """A way to ask what ingest has committed, again and again."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    group = f"{settings.kafka_prefix}{GROUP}"
     await admin.start()
     try:
-        found = await admin.list_consumer_group_offsets(f"{settings.kafka_prefix}{GROUP}")
-        return {partition: committed.offset for partition, committed in found.items()}
+        coordinator = await admin.find_coordinator(group)
+
+        async def ask() -> dict[TopicPartition, int]:
+            found = await admin.list_consumer_group_offsets(group, group_coordinator_id=coordinator)
+            return {partition: said.offset for partition, said in found.items()}
+
+        yield ask
     finally:
         await admin.close()
 
@@ -383,14 +391,15 @@ async def drained(settings: Settings, seconds: float = 90) -> None:
     async def done() -> bool:
         nonlocal behind
         await asyncio.sleep(0.2)
-        committed = await _committed(settings)
+        async with committed(settings) as ask:
+            found = await ask()
         ends = await _ends(settings, WEBHOOKS)
-        behind = {p.partition: (committed.get(p, 0), end) for p, end in ends.items() if committed.get(p, 0) != end}
+        behind = {p.partition: (found.get(p, 0), end) for p, end in ends.items() if found.get(p, 0) != end}
         if behind:
             return False
         wanted = {partition.partition: end for partition, end in (await _ends(settings, EVENTS)).items()}
         positions = await _positions(connection)
-        behind = {name: (found, wanted) for name, found in positions.items() if found != wanted}
+        behind = {name: (at, wanted) for name, at in positions.items() if at != wanted}
         return not behind
 
     try:

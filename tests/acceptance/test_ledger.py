@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import asyncpg
 import pytest
 
 from runtime.settings import Settings
-from tests.acceptance.support import Program, Programs, Sender, balance, drained, programs, sending
+from tests.acceptance.support import Program, Programs, Sender, balance, committed, drained, programs, sending
 
 SEED = 20261124
 MOMENTS = 20
@@ -46,6 +48,7 @@ class Company:
         self.started, self.rng = started, rng
         self.members: dict[str, list[Program]] = {name: [started.start(name)] for name in ("ingest", "projector")}
         self.slowest = 0.0
+        self.sender: Sender | None = None
 
     async def suffer(self, moment: str) -> None:
         deed, name = moment.split()
@@ -55,8 +58,7 @@ class Company:
             return
         member = self.rng.choice(members)
         if deed == "kill":
-            if name == "projector":
-                await self._writes()
+            await (self._writes() if name == "projector" else self._commits(member))
             member.kill()
             member.start()
             return
@@ -65,6 +67,25 @@ class Company:
             members.remove(member)
         else:
             member.start()
+
+    async def _commits(self, member: Program) -> None:
+        """Wait until ingest commits a large batch: what it has not sent by then would be lost.
+
+        It is held for a moment, so that deliveries gather.
+        """
+        assert self.sender is not None
+        async with committed(self.started.settings) as ask:
+            member.process.send_signal(signal.SIGSTOP)
+            await self.sender.reaches(self.sender.count + 300)
+            last = await ask()
+            member.process.send_signal(signal.SIGCONT)
+            with contextlib.suppress(TimeoutError):  # nobody commits while the group is shared out anew
+                async with asyncio.timeout(8):
+                    while True:
+                        now = await ask()
+                        if any(at - last.get(partition, 0) >= 50 for partition, at in now.items()):
+                            break
+                        last = now
 
     async def _writes(self) -> None:
         """Wait until a projector is in the middle of a transaction: the worst moment."""
@@ -106,6 +127,7 @@ async def test_every_accepted_delivery_is_in_both_tables_exactly_once(settings: 
         for program in started.all:
             await program.ready()
         async with sending(settings, SEED, RATE, *gateways) as sender:
+            company.sender = sender
             for number, moment in enumerate(plan(rng)):
                 await sender.reaches(sender.count + rng.randint(60, 260))
                 await company.suffer(moment)

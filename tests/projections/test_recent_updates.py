@@ -102,7 +102,9 @@ async def test_each_entity_has_its_address(tables: Tables) -> None:
     log.deliver(body("contacts", "add", person(6, T0)), T0 + 2)
     log.deliver(body("contacts", "add", person(7, T0, "company")), T0 + 3)
     log.deliver(body("task", "add", task(8, T0)), T0 + 4)
-    log.append(event_json("kommo.lead.added", "lead/9", data={"lead": {"name": "No account block"}}))
+    log.append(
+        event_json("kommo.lead.added", "lead/9", data={"lead": {"name": "No account block", "responsible_user_id": 1}})
+    )
     assert [_told(row, "entity_id", "title", "url") for row in await _rows(tables, log)] == [
         ("7", "Name 7", f"{LINK}/companies/detail/7"),
         ("6", "Name 6", f"{LINK}/contacts/detail/6"),
@@ -124,3 +126,24 @@ async def test_nul_and_long_texts_and_numbers_that_are_none_do_not_break_the_bat
         ("y", None),
     ]
     assert await _rows(tables, log) == rows
+
+
+async def test_a_body_without_the_responsible_user_clears_nothing(tables: Tables) -> None:
+    log = Log()
+    log.deliver(body("leads", "add", lead(5, T0, name="Whole", responsible_user_id=8)), T0 + 1)
+    log.append(event_json("kommo.lead.updated", "lead/5", at=T0 + 5, data={"lead": {"name": "Partial"}}))
+    row = await _row(tables, log)
+    assert _told(row, "title", "responsible_user_id", "url", "event_type") == (
+        "Whole",
+        8,
+        f"{LINK}/leads/detail/5",
+        "kommo.lead.updated",
+    )
+
+
+async def test_a_restore_without_a_name_brings_its_entity_back(tables: Tables) -> None:
+    log = Log()
+    log.deliver(body("leads", "add", lead(5, T0, name="Back")), T0 + 1)
+    log.deliver(body("leads", "delete", {"id": 5}), T0 + 10)
+    log.deliver(body("leads", "restore", {"id": 5, "last_modified": T0 + 20}), T0 + 21)
+    assert _told(await _row(tables, log), "deleted", "title", "event_type") == (False, "Back", "kommo.lead.restored")

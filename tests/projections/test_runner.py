@@ -428,6 +428,7 @@ _NO_EVENTS = {
     "another's CloudEvent": event_json("kommo.lead.added", type="com.example.made"),
     "no id": event_json("kommo.lead.added", id=None),
     "an id of another form": event_json("kommo.lead.added", id=["a"]),
+    "an id that PostgreSQL does not take": event_json("kommo.lead.added", id="a\0b"),
     "a time without a zone": event_json("kommo.lead.added", time="2026-09-21T14:13:20"),
     "a time before all times": event_json("kommo.lead.added", time="0001-01-01T00:00:00+05:00"),
     "a sequence that is none": event_json("kommo.lead.added", sequence="x" * 23),
@@ -491,3 +492,18 @@ async def test_what_postgresql_refuses_is_found_set_aside_and_the_rest_is_writte
 def _no_pattern(length: int) -> str:
     """A text that does not compress into an index."""
     return "".join(hashlib.sha256(str(number).encode()).hexdigest() for number in range(length // 64))
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 64, 5, None])
+async def test_a_batch_may_end_with_what_is_no_event(log: Settings, connection: Any, name: Any) -> None:
+    await publish(log, [*news(1), Record(KEY, event_json("kommo.lead.added", id=name))])
+    for count in (1, 2):
+        async with run(log):
+
+            async def reached(position_: int = count + 1) -> bool:
+                return await position(connection) == position_
+
+            await eventually(reached, 20)
+        await publish(log, news(1, start=10 + count))
+    assert await lines(connection) == 2
+    assert len(await dead_letters(log)) == 1

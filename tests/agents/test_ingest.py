@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaTimeoutError
 
 import agents.ingest
 from agents.ingest import GROUP, READER, handle, ingest
@@ -207,3 +209,54 @@ async def test_while_the_broker_is_away_it_waits_and_loses_nothing(servers: Serv
 
         await eventually(all_there, 60)
     assert len({event.id for event in await events(settings)}) == 400
+
+
+async def test_offsets_are_not_committed_before_the_events_are_acknowledged(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_all, failures = Producer.send_all, []
+
+    async def fails_at_first(self: Producer, topic: str, records: Any) -> None:
+        if topic == EVENTS and not failures:
+            failures.append(topic)
+            raise KafkaTimeoutError
+        await send_all(self, topic, records)
+
+    await ensure_topics(settings)
+    await put(settings, *(delivery(lead(number), number) for number in range(1, 11)))
+    monkeypatch.setattr(Producer, "send_all", fails_at_first)
+    async with running(lambda stop: ingest(settings, stop)):
+        await eventually(count(settings, EVENTS, 10))
+    assert failures
+    assert {event.subject for event in await events(settings)} == {f"lead/{number}" for number in range(1, 11)}
+
+
+async def test_offsets_are_not_committed_before_dead_letters_are_acknowledged(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_letter, failures = Producer._send_letter, []
+
+    async def fails_at_first(self: Producer, letter: Any) -> asyncio.Future[Any]:
+        if failures:
+            return await send_letter(self, letter)
+        failures.append(letter)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future.set_exception(KafkaTimeoutError())
+        return future
+
+    await ensure_topics(settings)
+    await put(settings, delivery(b"\x01"))
+    monkeypatch.setattr(Producer, "_send_letter", fails_at_first)
+    async with running(lambda stop: ingest(settings, stop)):
+        await eventually(count(settings, DEADLETTERS, 1))
+    assert len(failures) == 1
+
+
+async def test_bodies_that_grow_are_read_in_bounded_batches(settings: Settings) -> None:
+    await ensure_topics(settings)
+    await put(settings, *(delivery(b"a" * MAX_BODY_BYTES, number) for number in range(100)))
+    async with BatchConsumer(settings, topic=WEBHOOKS, group=GROUP, reader=READER) as consumer:
+        sizes = []
+        while sum(sizes) < 100:
+            sizes.append(len((await consumer.read()).records))
+    assert max(sizes) <= 70  # 16 MiB and what one fetch brings

@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from gateway.commands import _address
 from gateway.process import gateway
@@ -268,3 +270,42 @@ async def test_a_whole_head_with_a_body_behind_it_is_no_endless_head(
     headers = {f"x-{number}": "y" * 500 for number in range(60)}
     answer = await client.post(path(settings), content=b"a" * MAX_BODY_BYTES, headers=headers)
     assert answer.status_code == 200
+
+
+async def test_a_delivery_that_the_broker_refuses_does_not_stop_those_after_it(
+    client: httpx.AsyncClient, settings: Settings
+) -> None:
+    assert (await client.post(path(settings), content=b"a=1")).status_code == 200
+    await _set_max_message_bytes(settings, 10)
+
+    async def refused() -> bool:
+        return (await client.post(path(settings), content=b"lost=1")).status_code == 503
+
+    await eventually(refused)
+    await _set_max_message_bytes(settings, 2 * 1024 * 1024)
+
+    async def taken() -> bool:
+        return (await client.post(path(settings), content=b"kept=1")).status_code == 200
+
+    await eventually(taken, 10)
+    assert [(await client.post(path(settings), content=b"after=1")).status_code for _ in range(10)] == [200] * 10
+
+
+async def _set_max_message_bytes(settings: Settings, size: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await admin.start()
+    configs = {"max.message.bytes": str(size)}
+    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, physical(settings, WEBHOOKS), configs)])
+    await admin.close()
+
+
+async def test_readyz_says_when_kafka_is_away(servers: Servers, client: httpx.AsyncClient) -> None:
+    async def kafka_is_away() -> bool:
+        return "kafka" in (await client.get("/readyz")).json().get("not_ready", {})
+
+    servers.embedded.kafka.kill()
+    try:
+        await eventually(kafka_is_away)
+    finally:
+        servers.embedded.kafka.start()
+    await eventually(lambda: _is_ready(client), 30)

@@ -392,3 +392,27 @@ async def test_a_long_reader_does_not_stop_the_projector(
     projection._months._refused_until = 0.0  # the pause is over
     await write(tables.connection, projection, [log.append(_at(_THIS_MONTH, 5))])
     assert await _partitions(tables) == [(f"{_THIS_MONTH:%Y_%m}", 6)]
+
+
+async def test_an_event_whose_time_was_not_believed_at_first_is_one_line(tables: Tables) -> None:
+    log = Log()
+    content = body("leads", "update", lead(5, T0))
+    (first,) = log.deliver(content, T0 - 2 * 86_400)  # the gateway's clock was two days behind
+    (again,) = log.deliver(content, T0 + 300)
+    assert first.event_id == again.event_id
+    assert (first.kommo_time, again.kommo_time) == (False, True)
+    seen = []
+    for batches in ([[first], [again]], [[again], [first]], [[first, again]], [[again, first]]):
+        await tables.clear()
+        await tables.write(*batches)
+        seen.append([(row["occurred_at"], row["sort_key"]) for row in await tables.activity()])
+    assert seen == [[(first.time, first.sort_key)]] * 4
+
+
+async def test_an_earlier_revision_read_later_does_not_come_back_at_its_own_time(tables: Tables) -> None:
+    old = Log().append(event_json("kommo.lead.updated", revision=1))
+    new = Log().append(event_json("kommo.lead.updated", revision=2, time="2026-09-21T15:00:00Z"))
+    for batches in ([[old], [new], [old]], [[new], [old]], [[old, new]]):
+        await tables.clear()
+        await tables.write(*batches)
+        assert [(row["occurred_at"], row["revision"]) for row in await tables.activity()] == [(new.time, 2)]

@@ -507,3 +507,45 @@ async def test_a_batch_may_end_with_what_is_no_event(log: Settings, connection: 
         await publish(log, news(1, start=10 + count))
     assert await lines(connection) == 2
     assert len(await dead_letters(log)) == 1
+
+
+async def test_after_a_refused_record_it_goes_on_also_from_a_restart(log: Settings, connection: Any) -> None:
+    refused = event_json("kommo.lead.added", subject="lead/1\0", named={"n": 1})
+    await publish(log, [*news(1), Record(KEY, refused)])
+    for count in (1, 2, 3):
+        async with run(log) as health:
+
+            async def reached(position_: int = count + 1) -> bool:
+                return await position(connection) == position_
+
+            await eventually(reached, 20)
+            assert "stopped" not in str(health.reasons)
+        await publish(log, news(1, start=10 + count))
+    assert await lines(connection) == 3
+
+
+async def test_while_postgresql_takes_nothing_a_dead_letter_is_written_once(log: Settings, connection: Any) -> None:
+    name = log.database_url.get_secret_value().rpartition("/")[2]
+    await publish(log, news(1))
+    async with run(log) as health:
+        await has_lines(connection, 1)
+        await connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        await publish(log, [Record(KEY, b"no event"), *news(1, start=5)])
+        await eventually(lambda: "ReadOnly" in str(health.reasons), 20)
+        started = len(await dead_letters(log))
+        for _ in range(3):  # three more tries
+            health.ready("activity_log.v1")
+            await eventually(lambda: "ReadOnly" in str(health.reasons), 20)
+        assert started <= 1
+        await connection.execute("SET default_transaction_read_only = off")
+        await connection.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        await has_lines(connection, 2)
+    assert len(await dead_letters(log)) == 1

@@ -1,5 +1,5 @@
 -- recent_updates, version 1: one row per lead, contact, company and task.
--- `state` holds what the row is worked out from (projections/recent_updates.py): the newest events, the newest full
+-- `state` holds what the row is worked out from (projections/recent_updates.py): the newest events, the newest
 -- snapshots and the deletes, each with its clock, so that any order of reading gives the same row.
 
 CREATE TABLE kommo_projections.recent_updates_v1 (

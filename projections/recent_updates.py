@@ -1,7 +1,8 @@
 """recent_updates, version 1: one row per lead, contact, company and task.
 
-Two clocks move a row: what happened last comes from the newest event, what the entity is called and who is
-responsible from its newest full snapshot. A note or a call is news of the lead, contact or company it is on.
+Each group of columns moves by its own clock: what happened last comes from the newest event, what the entity is
+called, who is responsible and where it is from the newest snapshot that says so: a partial body clears nothing. A
+note or a call is news of the lead, contact or company it is on.
 
 The row must be the same whatever order events are read in, and a repeat read later can put an event earlier in its
 second (of a repeat the smallest sequence counts). So a row's state keeps every event of the newest second, not only
@@ -62,14 +63,14 @@ class State:
     """What a row is worked out from.
 
     `events`: of the newest second, without deletes, saying [type, summary]. `deletes`: those of that time and later,
-    likewise. `snapshots`: of the newest second with a full snapshot, saying [title, responsible_user_id]. `links`: of
-    the newest second with an address, saying [url]. `alive`: of the newest second with a snapshot, full or not.
-    `deleted`: the newest delete.
+    likewise. `titles`, `responsible`, `links`: of the newest second with a snapshot that says the column, saying it.
+    `alive`: of the newest second with a snapshot, whatever it says. `deleted`: the newest delete.
     """
 
     events: Marks = field(default_factory=dict)
     deletes: Marks = field(default_factory=dict)
-    snapshots: Marks = field(default_factory=dict)
+    titles: Marks = field(default_factory=dict)
+    responsible: Marks = field(default_factory=dict)
     links: Marks = field(default_factory=dict)
     alive: Marks = field(default_factory=dict)
     deleted: Clock | None = None
@@ -89,10 +90,11 @@ class State:
             _keep_newest(self.events, event.event_id, mark(event.kind.name, tell(event).summary))
         if event.kind.snapshot:
             _keep_newest(self.alive, event.event_id, mark())
-            fields, name = event.data.get(event.entity_type), title(event)
-            if name is not None and isinstance(fields, dict) and "responsible_user_id" in fields:
-                said = mark(text(name, _MAX_TITLE), number(fields["responsible_user_id"]))
-                _keep_newest(self.snapshots, event.event_id, said)
+            name, responsible = title(event), _responsible(event)
+            if name is not None:
+                _keep_newest(self.titles, event.event_id, mark(text(name, _MAX_TITLE)))
+            if responsible is not None:
+                _keep_newest(self.responsible, event.event_id, mark(responsible))
         url = _url(event)
         if url is not None:
             _keep_newest(self.links, event.event_id, mark(url))
@@ -103,8 +105,9 @@ class State:
 
     def columns(self) -> tuple[Any, ...]:
         """Return title, event_type, summary, responsible_user_id, occurred_at, url, deleted, event_id."""
-        name, responsible = _latest(self.snapshots)[1].says if self.snapshots else (None, None)
-        url = _latest(self.links)[1].says[0] if self.links else None
+        name, responsible, url = (
+            _latest(marks)[1].says[0] if marks else None for marks in (self.titles, self.responsible, self.links)
+        )
         newest = _latest(self.events) if self.events else None
         after = ((kept.clock(name), kept) for name, kept in self.deletes.items())
         run = [pair for pair in after if newest is None or pair[0] > newest[0]]
@@ -135,7 +138,7 @@ class State:
         return state
 
 
-_MARKS = ("events", "deletes", "snapshots", "links", "alive")
+_MARKS = ("events", "deletes", "titles", "responsible", "links", "alive")
 
 
 def _keep(marks: Marks, event_id: str, mark: Mark) -> None:
@@ -157,6 +160,11 @@ def _latest(marks: Marks) -> tuple[Clock, Mark]:
         ((event_id, mark),) = marks.items()
         return mark.clock(event_id), mark
     return max((mark.clock(event_id), mark) for event_id, mark in marks.items())
+
+
+def _responsible(event: LoggedEvent) -> int | None:
+    fields = event.data.get(event.entity_type)
+    return number(fields.get("responsible_user_id")) if isinstance(fields, dict) else None
 
 
 def _url(event: LoggedEvent) -> str | None:

@@ -134,7 +134,7 @@ async def test_a_body_without_the_responsible_user_clears_nothing(tables: Tables
     log.append(event_json("kommo.lead.updated", "lead/5", at=T0 + 5, data={"lead": {"name": "Partial"}}))
     row = await _row(tables, log)
     assert _told(row, "title", "responsible_user_id", "url", "event_type") == (
-        "Whole",
+        "Partial",
         8,
         f"{LINK}/leads/detail/5",
         "kommo.lead.updated",

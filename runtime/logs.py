@@ -41,6 +41,12 @@ def _console(stream: TextIO) -> Processor:
     return structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
 
 
+def _take_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    if event.get("exc_info") is True:
+        event["exc_info"] = sys.exc_info()  # now: the thread that writes the line knows nothing of it
+    return event
+
+
 class _WholeRecordQueueHandler(QueueHandler):
     """Hands records to the writing thread as they are; a full queue drops the line and counts it."""
 
@@ -101,8 +107,9 @@ def logging_to(settings: Settings, stream: TextIO = sys.stderr, **bound: str) ->
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
     )
+    configured = structlog.get_config()
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, _take_exception, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
@@ -123,6 +130,7 @@ def logging_to(settings: Settings, stream: TextIO = sys.stderr, **bound: str) ->
     finally:
         listener.stop()
         root.handlers[:], root.level = before
+        structlog.configure(**configured)
 
 
 def _queue_handler(lines: queue.Queue[logging.LogRecord]) -> logging.Handler:

@@ -39,7 +39,8 @@ async def open_pool(settings: Settings, *, application: str, size: int | None = 
     )
 
 
-AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+# InternalClientError is what asyncpg makes of a connection that ends at the wrong moment.
+AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What a server that is away, full, restarting or failing over raises: worth another try, unless it is `refused`."""
 
 

@@ -28,9 +28,10 @@ CREATE TABLE kommo_projections.activity_log_v1_default PARTITION OF kommo_projec
 CREATE INDEX activity_log_v1_entity
     ON kommo_projections.activity_log_v1 (account_id, entity_type, entity_id, occurred_at);
 CREATE INDEX activity_log_v1_event ON kommo_projections.activity_log_v1 (event_id);
--- Readings that another reading of the same event may have to replace at another time: few.
+-- Readings that another reading of the same event may have to replace at another time: next to none.
 CREATE INDEX activity_log_v1_floating ON kommo_projections.activity_log_v1 (event_id)
-    WHERE revision > 1 OR (time_source = 'received' AND event_type NOT LIKE 'kommo.%.deleted');
+    WHERE revision > 1 OR (time_source = 'received' AND event_type NOT LIKE 'kommo.%.deleted'
+                           AND event_type NOT LIKE 'kommo.call.%' AND event_type <> 'kommo.unrecognized');
 CREATE INDEX activity_log_v1_time ON kommo_projections.activity_log_v1 (occurred_at);
 
 -- A delete carries nothing that tells a repeat from a second delete: deletes with nothing of the entity between them

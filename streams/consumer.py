@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, NoOffsetForPartitionError
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaError,
+    KafkaTimeoutError,
+    NoOffsetForPartitionError,
+)
 
 from runtime.logs import logger
 from runtime.metrics import BATCH_ROWS, LAG, MISPLACED_KEYS
@@ -25,6 +31,8 @@ SESSION_SECONDS = 6.0
 COMMIT_SECONDS = 0.5
 BATCH_BYTES = 16 * MIB
 _ASKED_RECORDS = 50  # a body compresses to nothing and comes back as a mebibyte: bytes are counted in small steps
+
+_COMMIT_LIMIT = 20.0  # seconds
 
 Assigned = Callable[[set[TopicPartition]], Awaitable[Mapping[TopicPartition, int] | None]]
 
@@ -231,7 +239,11 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if not positions:
             return
         try:
-            await self.consumer.commit(positions)
+            # aiokafka tries for ever, and has been seen to wait for nothing after an outage: a new member is better.
+            async with asyncio.timeout(_COMMIT_LIMIT):
+                await self.consumer.commit(positions)
+        except TimeoutError:
+            raise KafkaTimeoutError(f"a commit did not end within {_COMMIT_LIMIT:g} s") from None
         except (CommitFailedError, IllegalStateError) as error:
             log.warning("not committed: the partitions moved, their new reader repeats some", error=str(error))
 

@@ -84,7 +84,10 @@ class Up:
                 stderr=output,
                 start_new_session=True,
             )
-        await eventually(self._is_up, 90, "it is up")
+        try:
+            await eventually(self._is_up, 90, "it is up")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.logs()}") from None
         # read as a shell would
         shown = subprocess.run(
             ["sh", "-c", f"set -a; . '{self.folder / 'kommo-streams.env'}'; env -0"], capture_output=True, check=True
@@ -95,8 +98,13 @@ class Up:
 
     def _is_up(self) -> bool:
         assert self.process is not None
-        assert self.process.poll() is None, self.text()
+        assert self.process.poll() is None, f"it ended with {self.process.returncode}: {self.text()}"
         return "kommo-streams is up" in self.text()
+
+    def logs(self) -> str:
+        """What our own processes wrote last."""
+        logs = [self.folder / "log" / f"{name}.log" for name in METRICS]
+        return "".join(f"--- {log}\n{log.read_text(errors='replace')[-3000:]}\n" for log in logs if log.exists())
 
     def text(self) -> str:
         return self.output.read_text(errors="replace")

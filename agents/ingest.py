@@ -119,26 +119,20 @@ class _Part:
             self.size += sum(len(item.value) for item in decoded.events)
             rejections = decoded.rejections
             log.debug("decoded", correlation_id=delivery_id, events=len(decoded.events))
-        self.letters += [_letter(record, rejection, delivery_id) for rejection in rejections]
+        self.letters += [
+            DeadLetter.of(
+                record,
+                reader=READER,
+                reason=rejection.reason,
+                error_class=rejection.error_class,
+                item=rejection.item,
+                correlation_id=delivery_id,
+            )
+            for rejection in rejections
+        ]
 
     async def send(self, producer: Producer) -> None:
         await producer.send_all(EVENTS_TOPIC, [Record(item.key, item.value, HEADERS) for item in self.events])
         await producer.set_aside(self.letters)
         for kind, count in Counter(item.type for item in self.events).items():
             EVENTS.labels(kind).inc(count)
-
-
-def _letter(record: Any, rejection: Rejection, delivery_id: str) -> DeadLetter:
-    return DeadLetter(
-        reason=rejection.reason,
-        error_class=rejection.error_class,
-        reader=READER,
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        key=record.key,
-        value=record.value,
-        original_headers=tuple(record.headers),
-        item=rejection.item,
-        correlation_id=delivery_id,
-    )

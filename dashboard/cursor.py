@@ -18,7 +18,7 @@ import orjson
 
 from projections.queries import Filter, Key, View
 
-MOST_CHARACTERS = 1024
+_MOST_CHARACTERS = 1024
 _FINGERPRINT_BYTES = 12
 
 
@@ -39,6 +39,8 @@ def encode(view: View, wanted: Filter, key: Key) -> str:
 
 def decode(view: View, wanted: Filter, text: str) -> Key:
     """Return the place a cursor stands for. Raises CursorError."""
+    if len(text) > _MOST_CHARACTERS:
+        raise CursorError("is no cursor: take next_cursor of an answer as it is")
     try:
         raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
         values = orjson.loads(raw[_FINGERPRINT_BYTES:])

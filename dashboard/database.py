@@ -69,11 +69,6 @@ class Database:
         self._seen()
         return rows
 
-    async def fetchrow(self, query: str, *args: Any) -> Any:
-        """Return the first row of one statement, or None."""
-        rows = await self.fetch(query, *args)
-        return rows[0] if rows else None
-
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
         try:

@@ -255,17 +255,7 @@ class Runner:
         place = (record.partition, record.offset)
         if place in self._set_aside_already:  # its transaction failed since, and is tried again
             return
-        letter = DeadLetter(
-            reason=reason,
-            error_class=error_class,
-            reader=self._label,
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            key=record.key,
-            value=record.value,
-            original_headers=tuple(record.headers),
-        )
+        letter = DeadLetter.of(record, reader=self._label, reason=reason, error_class=error_class)
         await self._letters.set_aside([letter])
         self._set_aside_already.add(place)
 

@@ -5,7 +5,6 @@ A type is added by writing one model (schemas/models.py) and one line here; the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from schemas import models
@@ -120,11 +119,6 @@ _add(
 )
 
 EVENT_TYPES: dict[str, EventType] = {item.name: item for item in _TYPES}
-
-
-def event_types() -> Iterator[EventType]:
-    """Yield every type there is, in the order of the reference page."""
-    yield from EVENT_TYPES.values()
 
 
 UNRECOGNIZED = EVENT_TYPES["kommo.unrecognized"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Self
 
 from schemas.delivery import Headers
 from schemas.errors import ErrorClass
@@ -31,6 +32,32 @@ class DeadLetter:
     original_headers: tuple[tuple[str, bytes], ...] = ()
     item: str = ""
     correlation_id: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        record: Any,
+        *,
+        reader: str,
+        reason: str,
+        error_class: ErrorClass,
+        item: str = "",
+        correlation_id: str = "",
+    ) -> Self:
+        """Return the dead letter of a record as a Kafka client hands it over (topic, partition, offset, key, ...)."""
+        return cls(
+            reason=reason,
+            error_class=error_class,
+            reader=reader,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            key=record.key,
+            value=record.value,
+            original_headers=tuple(record.headers),
+            item=item,
+            correlation_id=correlation_id,
+        )
 
     def headers(self) -> Headers:
         """Return the headers of the dead letter's record: the original's own, then ours, prefixed."""

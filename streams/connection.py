@@ -10,6 +10,9 @@ from aiokafka.helpers import create_ssl_context
 
 from runtime.process import StartError
 from runtime.settings import PREFIX, Settings
+from streams.uvloop_repair import repair
+
+repair()
 
 
 def connection(settings: Settings, client_id: str) -> dict[str, Any]:

@@ -44,13 +44,13 @@ class Producer:
     whatever comes after it. So after any failed write the next one gets a new aiokafka producer.
     """
 
-    def __init__(self, settings: Settings, client_id: str, *, linger_ms: int = 0, compress: bool = True) -> None:
+    def __init__(self, settings: Settings, client_id: str, *, compress: bool = True) -> None:
         self._settings = settings
         self._options: dict[str, Any] = {
             **connection(settings, client_id),
             "enable_idempotence": True,
             "acks": "all",
-            "linger_ms": linger_ms,
+            "linger_ms": 0,  # a door that waits for each acknowledgement is slower with any
             "compression_type": "zstd" if compress else None,
             "max_batch_size": 512 * 1024,
             "max_request_size": 11 * MIB,

@@ -61,6 +61,7 @@ WRONG = [
     ("cursor=", "cursor", "next_cursor"),
     ("cursor=%00", "cursor", "next_cursor"),
     ("cursor=!!!", "cursor", "next_cursor"),
+    (f"cursor={'A' * 2000}", "cursor", "next_cursor"),
     ("cursor=AAAA", "cursor", "cursor"),
     ("cursor=%D0%96", "cursor", "next_cursor"),
     ("wait_for=1", "wait_for", "UUID"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from projections.columns import jsonb
@@ -56,10 +56,11 @@ WHERE new.event_id = ANY($1::uuid[]) AND old.event_id = new.event_id AND old.acc
 _FLOATS = """(revision > 1 OR (time_source = 'received' AND event_type NOT LIKE 'kommo.%.deleted'
                            AND event_type NOT LIKE 'kommo.call.%' AND event_type <> 'kommo.unrecognized'))"""
 _ANY_FLOATS = f"SELECT EXISTS (SELECT FROM kommo_projections.activity_log_v1 WHERE {_FLOATS})"  # noqa: S608 no value is in it
-_FLOATING = f"""
+_THERE = """
 SELECT account_id, event_id::text FROM kommo_projections.activity_log_v1
-WHERE event_id = ANY($1::uuid[]) AND {_FLOATS}
-"""  # noqa: S608 no value is in it
+WHERE event_id = ANY($1::uuid[])
+"""
+_FLOATING_THERE = f"{_THERE} AND {_FLOATS}"
 
 # An event's key is in one partition, whose position is locked by now: what is not there yet stays so until commit.
 _KNOWN = """
@@ -109,20 +110,28 @@ class ActivityLog:
             other = chosen.get(name)
             if other is None or _rank(event) < _rank(other):
                 chosen[name] = event
-        floating = {name for name, event in chosen.items() if not _time_is_fixed(event)}
         # These look for keys in indexes; without statistics of a new table the planner would read it whole.
         await connection.execute("SET LOCAL enable_seqscan = off")
-        if await connection.fetchval(_ANY_FLOATS):
-            there = await connection.fetch(_FLOATING, [event_id for _, event_id in chosen])
-            floating |= {(row[0], row[1]) for row in there} & chosen.keys()
+        floating = await self._floating(connection, chosen)
         known = {*await self._known(connection, list(chosen.values())), *floating}
-        new = [_row(event) for name, event in chosen.items() if name not in known]
-        if new:
+        if len(known) < len(chosen):
+            # A generator: the server writes the first rows while the next are told.
+            new = (_row(event) for name, event in chosen.items() if name not in known)
             await connection.copy_records_to_table(
                 "activity_log_v1", schema_name="kommo_projections", records=new, columns=COLUMNS
             )
         if known:
             await self._merge(connection, [_row(chosen[name]) for name in known], [event for _, event in floating])
+
+    async def _floating(self, connection: Any, chosen: Mapping[_Id, LoggedEvent]) -> set[_Id]:
+        """Return which of these are there already, perhaps at another time."""
+        found: list[Any] = []
+        ids = [event.event_id for event in chosen.values() if not _time_is_fixed(event)]
+        if ids:
+            found += await connection.fetch(_THERE, ids)
+        if await connection.fetchval(_ANY_FLOATS):
+            found += await connection.fetch(_FLOATING_THERE, [event_id for _, event_id in chosen])
+        return {(row[0], row[1]) for row in found} & chosen.keys()
 
     async def _known(self, connection: Any, events: Sequence[LoggedEvent]) -> list[_Id]:
         found = await connection.fetch(

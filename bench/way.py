@@ -11,12 +11,14 @@ from typing import Any
 
 import asyncpg
 import psutil
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from bench.load import request
 from bench.report import Figure, Report
 from bench.world import bodies, installation, load, process, webhook_path
 from runtime.settings import Settings
 from service.embedded import Addresses
+from streams.topics import EVENTS, physical
 
 RATE = 200
 SECONDS = 30
@@ -109,8 +111,8 @@ async def _watch(url: str, view: str, posted: dict[str, float], seen: dict[str, 
 async def memory(addresses: Addresses, report: Report, total: int = 1_000_000) -> None:
     """Send a million deliveries the whole way and watch the resident memory of every process.
 
-    The first tenth waits in Kafka before ingest and the projector may read it: batches are as large as they get from
-    then on, so what grows later would grow for ever.
+    The first tenth waits in Kafka before ingest may read it, and its events before the projector may: batches are as
+    large as they get from then on, so what grows later would grow for ever.
     """
     async with installation(addresses) as settings, _processes(settings) as processes:
         url = settings.database_url.get_secret_value()
@@ -120,12 +122,13 @@ async def memory(addresses: Addresses, report: Report, total: int = 1_000_000) -
         sizes: dict[str, list[float]] = {name: [] for name in processes}
         start = time.perf_counter()
         for number in range(10):
-            readers = [processes["ingest"], processes["projector"]] if number == 0 else []
-            for reader in readers:
-                reader.suspend()
+            held = ("ingest", "projector") if number == 0 else ()
+            for name in held:
+                processes[name].suspend()
             await load(settings.gateway_port, path, items, part)
-            for reader in readers:
-                reader.resume()
+            for name in held:
+                processes[name].resume()
+                await _events_written(settings, part)
             if number in (0, 9):
                 await _drained(connection, part * (number + 1))
             for name, child in processes.items():
@@ -143,6 +146,19 @@ async def memory(addresses: Addresses, report: Report, total: int = 1_000_000) -
                 max(found) < 200 and found[-1] - found[0] < 20,
             )
         )
+
+
+async def _events_written(settings: Settings, count: int) -> None:
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await consumer.start()
+    try:
+        topic = physical(settings, EVENTS)
+        partitions = [TopicPartition(topic, number) for number in range(settings.events_partitions)]
+        async with asyncio.timeout(300):
+            while sum((await consumer.end_offsets(partitions)).values()) < count:
+                await asyncio.sleep(0.5)
+    finally:
+        await consumer.stop()
 
 
 async def _drained(connection: Any, total: int) -> None:

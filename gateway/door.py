@@ -26,6 +26,7 @@ from streams.accounts import Accounts
 log = logger(__name__)
 
 _PATH = "/webhooks/"
+_ACCEPTED = ANSWERS.labels("200")
 
 # A body that is too large is read to its end within reason, and thrown away: a client that is still sending when the
 # connection closes sees a reset instead of the answer.
@@ -68,7 +69,7 @@ class Door:
         else:
             await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
             await send({"type": "http.response.body", "body": b""})
-            ANSWERS.labels("200").inc()
+            _ACCEPTED.inc()
 
     async def _take(self, scope: Scope, receive: Receive) -> int:
         path: str = scope["path"]

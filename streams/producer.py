@@ -147,7 +147,8 @@ class Producer:
     def _check(self, topic: str, record: Record) -> None:
         # What the broker refuses costs everyone who writes beside it a new producer.
         size = len(record.key) + len(record.value or b"")
-        size += sum(len(name) + len(value or b"") + _HEADER_BYTES for name, value in record.headers)
+        for name, value in record.headers:
+            size += len(name) + len(value or b"") + _HEADER_BYTES
         if size > self._limits[topic]:
             raise MessageSizeTooLargeError(f"a record of {size} bytes for {topic}, which takes {self._limits[topic]}")
 

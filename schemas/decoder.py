@@ -19,16 +19,18 @@ from schemas.catalogue import UNRECOGNIZED
 from schemas.delivery import Delivery
 from schemas.errors import ErrorClass
 from schemas.event import Origin, TimeSource
-from schemas.form import Form, FormError, parse_form
+from schemas.form import MAX_DEPTH, Form, FormError, parse_form
 from schemas.identity import event_id
 from schemas.readers import ItemError, Reading
-from schemas.wire import as_lists, unix_seconds
+from schemas.salesbot import claimed_account, read_widget_request
+from schemas.wire import as_lists, deeper_than, unix_seconds
 
 REVISION = 1
 """Which reading this decoder gives; a decoder that reads an old delivery otherwise has the next one."""
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024 - 64 * 1024  # what fits into kommo.events with its headers
 
+_NO_JSON = object()
 _DAY_US = 86_400_000_000
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LINK = re.compile(r"https://[a-z0-9-]{1,63}\.(?:kommo\.com|amocrm\.com|amocrm\.ru)")
@@ -67,15 +69,22 @@ def decode(delivery: Delivery, *, origin: Origin = "live") -> Decoded:
     """Return the events of a delivery and what could not become one; never raises for anything in the body."""
     result = Decoded()
     try:
-        form = parse_form(delivery.body)
-    except FormError as error:
+        if delivery.door == "integration-disabled":
+            reading = readers.read_disabled_integration(parse_form(delivery.body))
+            _Encoder(delivery, origin, None, result).encode(0, "", reading)
+        elif (value := _json(delivery)) is not _NO_JSON:
+            _decode_json(value, delivery, origin, result)
+        else:
+            _decode_form(parse_form(delivery.body), delivery, origin, result)
+    except (FormError, ItemError) as error:
         result.rejections.append(Rejection("", str(error), ErrorClass.VALIDATION))
-        return result
+    return result
+
+
+def _decode_form(form: Form, delivery: Delivery, origin: Origin, result: Decoded) -> None:
     named = form["account"].get("id") if type(form.get("account")) is dict else None
-    if type(named) is str and named not in ("", str(delivery.account_id)):
-        reason = f"the body names account {named[:20]}, the webhook address belongs to {delivery.account_id}"
-        result.rejections.append(Rejection("", reason, ErrorClass.AUTHORIZATION))
-        return result
+    if type(named) is str and _of_another(named, delivery, result):
+        return
     account, form = _account(form)
     encoder = _Encoder(delivery, origin, account, result)
     for number, (path, key, action, item, whole) in enumerate(_items(form)):
@@ -87,7 +96,40 @@ def decode(delivery: Delivery, *, origin: Origin = "live") -> Decoded:
             encoder.encode(number, _place(path), reading)
     if not result.events and not result.rejections:
         result.rejections.append(Rejection("", "an empty body", ErrorClass.VALIDATION))
-    return result
+
+
+def _of_another(named: str, delivery: Delivery, result: Decoded) -> bool:
+    if named in ("", str(delivery.account_id)):
+        return False
+    reason = f"the body names account {named[:20]}, the webhook address belongs to {delivery.account_id}"
+    result.rejections.append(Rejection("", reason, ErrorClass.AUTHORIZATION))
+    return True
+
+
+def _json(delivery: Delivery) -> Any:
+    """Return the value of a JSON body, _NO_JSON for any other. Raises FormError for JSON that is broken or too deep."""
+    declared = delivery.content_type[:16].lower() == "application/json"
+    if not declared and delivery.body[:1] not in (b"{", b"["):
+        return _NO_JSON
+    try:
+        value = orjson.loads(delivery.body)
+    except orjson.JSONDecodeError as error:
+        if declared:
+            raise FormError(f"not JSON, though its content type says so: {error}") from None
+        return _NO_JSON
+    if deeper_than(MAX_DEPTH, value):
+        raise FormError(f"JSON nested deeper than {MAX_DEPTH} levels")
+    return value
+
+
+def _decode_json(value: Any, delivery: Delivery, origin: Origin, result: Decoded) -> None:
+    reading = read_widget_request(value)
+    if reading is None:
+        whole = {"json": value}
+        reading = Reading("json/-", None, {"fields": whole}, [readers.Occurrence(UNRECOGNIZED, whole)])
+    elif _of_another(claimed_account(reading), delivery, result):
+        return
+    _Encoder(delivery, origin, None, result).encode(0, "", reading)
 
 
 def _account(form: Form) -> tuple[bytes | None, Form]:
@@ -187,7 +229,7 @@ class _Encoder:
             if self._account:
                 data = {**data, "account": orjson.Fragment(self._account)}
             kind = occurrence.type
-            identity = {"delivery": delivery.delivery_id} if kind.deletes else occurrence.identity
+            identity = {"delivery": delivery.delivery_id} if kind.by_delivery else occurrence.identity
             name = event_id(delivery.account_id, kind.name, reading.subject, identity)
             value = event.encode(
                 event_id=name,

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal, cast, get_args
 
 Headers = list[tuple[str, bytes]]
+
+Door = Literal["webhook", "integration-disabled"]
+"""Which door a delivery came through: POST /webhooks/{token}, or GET /integrations/disabled (its query is the body)."""
 
 MAX_BODY_BYTES = 1024 * 1024
 _MAX_HEADER_BYTES = 1024
@@ -31,6 +35,7 @@ class Delivery:
     request_id: str = ""
     user_agent: str = ""
     remote_address: str = ""
+    door: Door = "webhook"
 
     @property
     def key(self) -> bytes:
@@ -46,6 +51,7 @@ class Delivery:
             "request_id": self.request_id,
             "user_agent": self.user_agent,
             "remote_address": self.remote_address,
+            "door": self.door,
         }
         return [(name, fact.encode("utf-8", "backslashreplace")[:_MAX_HEADER_BYTES]) for name, fact in facts.items()]
 
@@ -66,15 +72,23 @@ def read_delivery(key: bytes | None, value: bytes | None, headers: Iterable[tupl
         raise DeliveryError("the record's headers received_us or delivery_id cannot be read") from None
     if value is None:
         raise DeliveryError("the record has no body")
+    door = facts.get("door", b"webhook").decode("ascii", "replace")
+    if door not in get_args(Door):
+        raise DeliveryError(f"a delivery of a door that this program does not know: {door[:40]}")
     if not (0 < account_id < 2**63 and 0 < received_us < 2**52 and 0 < len(delivery_id) <= 64):
         raise DeliveryError("account id, received_us or delivery_id is out of range")
+
+    def text(name: str) -> str:
+        return facts.get(name, b"").decode("utf-8", "replace")
+
     return Delivery(
         account_id,
         delivery_id,
         received_us,
         value,
-        *(
-            facts.get(name, b"").decode("utf-8", "replace")
-            for name in ("content_type", "request_id", "user_agent", "remote_address")
-        ),
+        content_type=text("content_type"),
+        request_id=text("request_id"),
+        user_agent=text("user_agent"),
+        remote_address=text("remote_address"),
+        door=cast(Door, door),
     )

@@ -182,12 +182,188 @@ class NoteData(EventData):
     beside: Any = None
 
 
+class Customer(Wire):
+    """A customer (a buyer who comes again); no captured body is known, the names are those of receivers' code."""
+
+    id: Int
+    name: Text = None
+    status_id: Int = None
+    next_price: Int = None
+    next_date: Int = None
+    periodicity: Int = None
+    responsible_user_id: Int = None
+    old_responsible_user_id: Int = None
+    created_user_id: Int = None
+    modified_user_id: Int = None
+    date_create: Int = None
+    last_modified: Int = None
+    account_id: Int = None
+    created_at: Int = None
+    updated_at: Int = None
+    custom_fields: Annotated[list[CustomField] | Any, Field(union_mode="left_to_right")] = None
+
+
+class Unsorted(Wire):
+    """An incoming lead that nobody has accepted yet. `uid` is its id; `source_data` differs with `category`."""
+
+    uid: Text
+    category: Text = None
+    source: Text = None
+    source_uid: Text = None
+    source_id: Text = None
+    pipeline_id: Int = None
+    account_id: Int = None
+    lead_id: Int = None
+    request_id: Text = None
+    date_create: Int = None
+    created_at: Int = None
+    modified_user_id: Int = None
+    action: Text = None
+    source_data: Any = None
+    data: Any = None
+    accept_result: Any = None
+    decline_result: Any = None
+
+
+class CatalogElement(Wire):
+    """An element of a list: a product, an invoice. Deletes carry only id, catalog_id and type."""
+
+    id: Int
+    catalog_id: Int = None
+    name: Text = None
+    deleted: Int = None
+    type: Text = None
+    created_by: Int = None
+    modified_by: Int = None
+    date_create: Int = None
+    date_modify: Int = None
+    created_at: Int = None
+    updated_at: Int = None
+    custom_fields: Annotated[list[CustomField] | Any, Field(union_mode="left_to_right")] = None
+
+
+class Talk(Wire):
+    """A conversation in a chat. `is_in_work` is 0 once it is closed; `talk_id` is its id."""
+
+    talk_id: Int
+    contact_id: Int = None
+    chat_id: Text = None
+    entity_id: Int = None
+    entity_type: Text = None
+    rate: Int = None
+    is_in_work: Int = None
+    is_read: Int = None
+    origin: Text = None
+    created_at: Int = None
+    updated_at: Int = None
+
+
+class Message(Wire):
+    """A message of a chat. `author` and `recipient` are as Kommo sent them; `entity_id` is absent where no lead is."""
+
+    id: Text = None
+    chat_id: Text = None
+    talk_id: Int = None
+    contact_id: Int = None
+    text: Text = None
+    created_at: Int = None
+    element_type: Int = None
+    element_id: Int = None
+    entity_type: Text = None
+    entity_id: Int = None
+    type: Text = None
+    message_type: Text = None
+    author: Any = None
+    recipient: Any = None
+    attachment: Any = None
+    origin: Text = None
+    source_id: Text = None
+
+
+class ChatTemplateReview(Wire):
+    """WhatsApp's verdict on a template of a message; no captured body is known."""
+
+    id: Int = None
+    status: Text = None
+
+
 class CallData(EventData):
     """An event of a call; `note` is the note that told of it, `beside` as in NoteData."""
 
     call: Call
     note: Note
     beside: Any = None
+
+
+class CustomerData(EventData):
+    """An event of a customer."""
+
+    customer: Customer
+
+
+class UnsortedData(EventData):
+    """An event of an incoming lead."""
+
+    unsorted: Unsorted
+
+
+class CatalogElementData(EventData):
+    """An event of an element of a list."""
+
+    catalog_element: CatalogElement
+
+
+class TalkData(EventData):
+    """An event of a conversation."""
+
+    talk: Talk
+
+
+class MessageData(EventData):
+    """A message; its event belongs to the lead or contact of the conversation."""
+
+    message: Message
+
+
+class ChatTemplateData(EventData):
+    """An event of a template of messages."""
+
+    review: ChatTemplateReview
+
+
+class DigitalPipelineData(EventData):
+    """A hook of the digital pipeline: the trigger that fired, and the lead or customer as the hook names it."""
+
+    trigger: str
+    lead: Lead | None = None
+    customer: Customer | None = None
+
+
+class SalesbotRequest(Wire):
+    """What a salesbot asks: `data` as its author wrote it, where to answer, and the claims of its token."""
+
+    return_url: Text
+    data: Any = None
+    claims: dict[str, Any] = Field(default_factory=dict)
+
+
+class SalesbotData(EventData):
+    """An event of a salesbot."""
+
+    request: SalesbotRequest
+
+
+class Integration(Wire):
+    """An integration, as the call tells that says it was disabled."""
+
+    client_uuid: Text
+    account_id: Int = None
+
+
+class IntegrationData(EventData):
+    """An event of the integration itself."""
+
+    integration: Integration
 
 
 class UnrecognizedData(EventData):

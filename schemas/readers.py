@@ -14,15 +14,34 @@ import orjson
 
 from schemas.catalogue import EVENT_TYPES, EventType
 from schemas.form import MAX_DEPTH
-from schemas.models import Call, Contact, Lead, Note, Task
-from schemas.wire import Wire, as_lists, as_model, number, text_time, unix_seconds
+from schemas.models import (
+    Call,
+    CatalogElement,
+    ChatTemplateReview,
+    Contact,
+    Customer,
+    Integration,
+    Lead,
+    Message,
+    Note,
+    Talk,
+    Task,
+    Unsorted,
+)
+from schemas.wire import Wire, as_lists, as_model, deeper_than, number, text_time, unix_seconds
 
 Changes = dict[str, dict[str, Any]]
 
 _ID = re.compile(r"[1-9][0-9]{0,18}")
-_ELEMENTS = {"1": "contact", "2": "lead", "3": "company"}
-_ENTITY_KEYS = {"leads": "lead", "contacts": "contact"}
+_UID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_ELEMENTS = {"1": "contact", "2": "lead", "3": "company", "4": "task", "12": "customer"}
+_ENTITY_KEYS = {"leads": "lead", "contacts": "contact", "customers": "customer"}
 _DESCRIBES = {"name", "responsible_user_id", "created_user_id", "price"}  # in every full body of a lead, in no hook
+_TRIGGERS = {
+    "lead": {"add", "status", "mail_in", "call_in", "chat", "site_visit"},
+    "customer": {"period"},
+}
+"""The actions of the digital pipeline's hooks (https://developers.kommo.com/docs/webhooks-dp)."""
 _CALLS = {"10": "in", "11": "out"}
 
 
@@ -67,8 +86,8 @@ def _changed(item: dict[str, Any], name: str, old_name: str) -> Changes | None:
     return {name: {"from": number(old), "to": number(new)}}
 
 
-def _subject(entity: str, identifier: Any, field: str = "id") -> str:
-    if type(identifier) is not str or not _ID.fullmatch(identifier):
+def _subject(entity: str, identifier: Any, field: str = "id", form: re.Pattern[str] = _ID) -> str:
+    if type(identifier) is not str or not form.fullmatch(identifier):
         shown = "no" if identifier is None else f"the {str(identifier)[:40]!r} as"
         raise ItemError(f"a {entity} with {shown} {field}")
     return f"{entity}/{identifier}"
@@ -90,17 +109,23 @@ def _fields(entity: str, item: Any) -> dict[str, Any]:
 
 
 def _entity(entity: str, model: type[Wire], action: str, item: Any) -> Reading | None:
-    """Read a lead, contact or company; they differ only in that leads have stages."""
+    """Read a lead, contact, company or customer; they differ only in that leads have stages."""
     if action == "delete":
         return _delete(entity, model, item)
-    if action not in ("add", "update", "restore", "status", "responsible"):
+    triggers = _TRIGGERS.get(entity, set())
+    if action not in ("add", "update", "restore", "status", "responsible") and action not in triggers:
         return None
     fields = _fields(entity, item)
     # last_modified first: it is in the identity of a move, so the same move always has the same time.
     time_us = unix_seconds(fields.get("last_modified")) or unix_seconds(fields.get("updated_at"))
-    if time_us is None and entity == "lead" and action in ("add", "status") and not fields.keys() & _DESCRIBES:
-        return None  # a digital pipeline hook: stage and id only, it says nothing of the lead's state
     subject = _subject(entity, fields.get("id"))
+    if action in triggers and (action not in ("add", "status") or (time_us is None and not fields.keys() & _DESCRIBES)):
+        # A hook of the digital pipeline: stage and id only, it says nothing of the lead's state.
+        data = {"trigger": action, entity: as_model(model, fields)}
+        changes = {**(_changed(fields, "status_id", "old_status_id") or {})}
+        changes |= _changed(fields, "pipeline_id", "old_pipeline_id") or {}
+        kind = EVENT_TYPES["kommo.digital_pipeline.triggered"]
+        return Reading(subject, None, data, [Occurrence(kind, None, changes or None)])
     return Reading(subject, time_us, {entity: as_model(model, fields)}, _happened(entity, action, fields))
 
 
@@ -138,6 +163,109 @@ def read_contact(action: str, item: Any) -> Reading | None:
     if kind not in (None, "", "contact", "company"):
         return None
     return _entity("company" if kind == "company" else "contact", Contact, action, item)
+
+
+def read_customer(action: str, item: Any) -> Reading | None:
+    """Read an item under `customers`."""
+    return _note("customers", item) if action == "note" else _entity("customer", Customer, action, item)
+
+
+def read_unsorted(action: str, item: Any) -> Reading | None:
+    """Read an item under `unsorted`: an incoming lead. Accepting and declining one arrive as its delete."""
+    if action not in ("add", "update", "delete"):
+        return None
+    fields = _fields("unsorted", {"uid": item} if action == "delete" and type(item) is str else item)
+    subject = _subject("unsorted", fields.get("uid"), "uid", _UID)
+    data = {"unsorted": as_model(Unsorted, fields)}
+    # Only an add says when it happened: created_at of the others may be that of the incoming lead.
+    time_us = unix_seconds(fields.get("created_at") or fields.get("date_create")) if action == "add" else None
+    ended = {"accept": "accepted", "decline": "declined"}.get(str(fields.get("action")), "deleted")
+    verb = {"add": "added", "update": "updated"}.get(action, ended)
+    kind = EVENT_TYPES[f"kommo.unsorted.{verb}"]
+    return Reading(subject, time_us, data, [Occurrence(kind, fields)])
+
+
+def read_catalog(action: str, item: Any) -> Reading | None:
+    """Read an item under `catalogs`: an element of a list."""
+    if action == "delete":
+        return _delete("catalog_element", CatalogElement, item)
+    if action not in ("add", "update"):
+        return None
+    fields = _fields("catalog element", item)
+    time_us = unix_seconds(fields.get("updated_at")) or unix_seconds(fields.get("date_modify"))
+    subject = _subject("catalog_element", fields.get("id"))
+    kind = EVENT_TYPES["kommo.catalog_element.added" if action == "add" else "kommo.catalog_element.updated"]
+    return Reading(subject, time_us, {"catalog_element": as_model(CatalogElement, fields)}, [Occurrence(kind, fields)])
+
+
+def read_talk(action: str, item: Any) -> Reading | None:
+    """Read an item under `talk`."""
+    if action not in ("add", "update"):
+        return None
+    fields = _fields("talk", item)
+    time_us = unix_seconds(fields.get("updated_at")) or unix_seconds(fields.get("created_at"))
+    subject = _subject("talk", fields.get("talk_id"), "talk_id")
+    kind = EVENT_TYPES["kommo.talk.added" if action == "add" else "kommo.talk.updated"]
+    return Reading(subject, time_us, {"talk": as_model(Talk, fields)}, [Occurrence(kind, fields)])
+
+
+def read_message(action: str, item: Any) -> Reading | None:
+    """Read an item under `message`."""
+    return _message(item, "message.received") if action == "add" else None
+
+
+def read_outgoing_message(action: str, item: Any) -> Reading | None:
+    """Read an item under `outgoing_message`."""
+    return _message(item, "message.sent") if action == "add" else None
+
+
+def read_bare_add(index: str, item: Any) -> Reading | None:
+    """Read an item under `add` alone: some receivers tell of messages that came so, without the key `message`."""
+    is_message = type(item) is dict and item.keys() & {"chat_id", "talk_id"} and "author" in item
+    return _message(item, "message.received") if is_message and index.isdecimal() else None
+
+
+def _message(item: Any, name: str) -> Reading:
+    fields = _fields("message", item)
+    if fields.get("type") in ("incoming", "outgoing"):
+        name = "message.received" if fields["type"] == "incoming" else "message.sent"
+    time_us = unix_seconds(fields.get("created_at"))
+    named = _pick(fields, "id", "created_at") if fields.get("id") and time_us else fields
+    return Reading(
+        _of_message(fields),
+        time_us,
+        {"message": as_model(Message, fields)},
+        [Occurrence(EVENT_TYPES[f"kommo.{name}"], named)],
+    )
+
+
+def _of_message(fields: dict[str, Any]) -> str:
+    """Return whom a message is news of: its lead (or what else it is tied to), its contact, its conversation."""
+    entity = fields.get("entity_type")
+    if entity not in ("lead", "contact", "company", "customer"):
+        entity = _ELEMENTS.get(str(fields.get("element_type")))
+    tied = fields.get("entity_id") or fields.get("element_id")
+    for kind, identifier in ((entity, tied), ("contact", fields.get("contact_id")), ("talk", fields.get("talk_id"))):
+        if kind and type(identifier) is str and _ID.fullmatch(identifier):
+            return f"{kind}/{identifier}"
+    return _subject("message", fields.get("id"), form=_UID)
+
+
+def read_chat_template_review(action: str, item: Any) -> Reading | None:
+    """Read an item under `chat_template_reviews`; None where it has no id, for no body of these is known."""
+    if action != "add" or type(item) is not dict or not _ID.fullmatch(str(item.get("id"))):
+        return None
+    time_us = unix_seconds(item.get("updated_at")) or unix_seconds(item.get("created_at"))
+    kind = EVENT_TYPES["kommo.chat_template.reviewed"]
+    data = {"review": as_model(ChatTemplateReview, item)}
+    return Reading(f"chat_template/{item['id']}", time_us, data, [Occurrence(kind, item)])
+
+
+def read_disabled_integration(query: dict[str, Any]) -> Reading:
+    """Read the query of the call that tells of a disabled integration. Raises ItemError."""
+    kind = EVENT_TYPES["kommo.integration.disabled"]
+    subject = _subject("integration", query.get("client_uuid"), "client_uuid", _UID)
+    return Reading(subject, None, {"integration": as_model(Integration, query)}, [Occurrence(kind, None)])
 
 
 def read_task(action: str, item: Any) -> Reading | None:
@@ -221,7 +349,7 @@ def _call(direction: str, note: dict[str, Any], outer: dict[str, Any]) -> tuple[
         params = orjson.loads(note.get("text") or "")
     except (orjson.JSONDecodeError, TypeError):
         params = None
-    if type(params) is not dict or _deeper_than(MAX_DEPTH, params):
+    if type(params) is not dict or deeper_than(MAX_DEPTH, params):
         params = {}
     call: dict[str, Any] = {"direction": direction}
     for name, value in params.items():
@@ -232,11 +360,6 @@ def _call(direction: str, note: dict[str, Any], outer: dict[str, Any]) -> tuple[
         return call, {"UNIQ": str(uniq)}
     identifier = note.get("id")
     return call, {"id": identifier} if identifier else outer
-
-
-def _deeper_than(levels: int, value: Any) -> bool:
-    children = value.values() if type(value) is dict else value if type(value) is list else ()
-    return any(levels == 0 or _deeper_than(levels - 1, child) for child in children)
 
 
 _CALL_FIELDS = {
@@ -252,5 +375,14 @@ _CALL_FIELDS = {
 READERS: dict[str, Callable[[str, Any], Reading | None]] = {
     "leads": read_lead,
     "contacts": read_contact,
+    "customers": read_customer,
     "task": read_task,
+    "unsorted": read_unsorted,
+    "catalogs": read_catalog,
+    "talk": read_talk,
+    "message": read_message,
+    "outgoing_message": read_outgoing_message,
+    "chat_template_reviews": read_chat_template_review,
+    "add": read_bare_add,
 }
+"""By the top-level key of a body."""

@@ -92,7 +92,7 @@ def said(data: dict[str, Any], item: str) -> Any:
     if "note" in data:
         beside = data.get("beside", {})
         return {"note": data["note"], **beside}
-    return next(value for name, value in data.items() if name not in ("account", "changes"))
+    return next(value for name, value in data.items() if name not in ("account", "changes", "trigger"))
 
 
 def same(wire: Any, read: Any) -> bool:

@@ -429,9 +429,13 @@ def kinds(tree: dict[str, Any]) -> list[str]:
 def test_digital_pipeline_hooks_say_nothing_of_the_lead(action: str) -> None:
     thin = {"id": "5", "status_id": "1", "pipeline_id": "2", "old_status_id": "3", "old_pipeline_id": "2"}
     event = only({"leads": {action: {"0": thin}}, "account": {"id": str(ACCOUNT_ID), "subdomain": "test"}})
-    assert event["type"] == UNRECOGNIZED.name
-    assert event["timesource"] == "received"
-    assert event["data"]["fields"] == {"leads": {action: [thin]}}
+    assert event["type"] == "kommo.digital_pipeline.triggered"
+    assert (event["timesource"], event["subject"]) == ("received", "lead/5")
+    assert event["data"]["trigger"] == action
+    assert event["data"]["changes"] == {"status_id": {"from": 3, "to": 1}}
+    assert not EVENT_TYPES[event["type"]].snapshot
+    again = only({"leads": {action: {"0": thin}}}, delivery_id="another")
+    assert again["id"] != event["id"]  # nothing tells a repeat from a second time
 
 
 def test_moves() -> None:
@@ -500,7 +504,8 @@ def test_what_no_model_knows_yet_passes_through() -> None:
         (b"account[id]=16700680", {"account": {"id": "16700680"}}),
         (b"leads=1", {"leads": "1"}),
         (b"account=1", {"account": "1"}),
-        (b"unsorted[add]=1", {"unsorted": {"add": "1"}}),
+        (b"roulette[add]=1", {"roulette": {"add": "1"}}),
+        (b"unsorted[seen][0][uid]=a", {"unsorted": {"seen": [{"uid": "a"}]}}),
     ],
 )
 def test_bodies_of_another_shape_are_kept(body: bytes, fields: Any) -> None:

@@ -140,11 +140,18 @@ DECLARED: dict[str, tuple[str, tuple[str, ...] | None]] = {
     "055": ("task.added", None),
     "061": ("note.added", None),
     "063": ("note.added", None),
-    "065": ("unrecognized", None),
+    "041": ("unsorted.added", None),
+    "044": ("unsorted.declined", None),
+    "065": ("catalog_element.added", None),
+    "068": ("message.received", ("id", "created_at")),
+    "071": ("talk.updated", None),
 }
 
 # With another text in these it would be another type or another entity.
-NAMES_THE_EVENT = ("id", "element_id", "element_type", "type", "status", "action_close")
+NAMES_THE_EVENT = (
+    *("id", "uid", "talk_id", "element_id", "element_type", "entity_id", "entity_type"),
+    *("type", "status", "action", "action_close"),
+)
 
 
 @pytest.mark.parametrize("number", DECLARED)
@@ -220,7 +227,7 @@ def test_a_repeat_has_the_same_id_except_a_delete() -> None:
         first = ids(tree)
         again = ids(tree, delivery_id="another", received_us=1_790_000_300_000_000)
         [kind] = first
-        assert (first == again) is not EVENT_TYPES[f"kommo.{kind}"].deletes, path.name
+        assert (first == again) is not EVENT_TYPES[f"kommo.{kind}"].by_delivery, path.name
         assert ids(tree) == first
 
 

@@ -46,7 +46,7 @@ async def run(addresses: Addresses, report: Report, rounds: int) -> None:
                     EVENTS, [Record(item.key, item.value, HEADERS) for item in encoded[start : start + 2000]]
                 )
             for projection, aim in ((ActivityLog(), 0.5), (RecentUpdates(), 0.4)):
-                table = f"kommo_projections.{projection.name}_v1"
+                table = f"kommo_projections.{projection.name}_v{projection.version}"
                 chosen = logged if projection.name == "activity_log" else _one_an_entity(logged)
                 with tempfile.TemporaryDirectory() as directory:
                     copy = await _copied(connection, projection, chosen, table, url, Path(directory) / "rows")
@@ -121,7 +121,7 @@ def _psql() -> str:
 
 async def _follow(settings: Settings, connection: Any, cluster_id: str, letters: Producer) -> float:
     """Run the projection's runner from the log's beginning to its end."""
-    await connection.execute("TRUNCATE kommo_projections.activity_log_v1, kommo_projections.positions")
+    await connection.execute("TRUNCATE kommo_projections.activity_log_v2, kommo_projections.positions")
     stop = asyncio.Event()
     runner = Runner(settings, ActivityLog(), cluster_id, letters, Health())
     task = asyncio.create_task(runner.run(stop))

@@ -1,4 +1,4 @@
-"""activity_log, version 1: every event once, at the time it happened."""
+"""activity_log, version 2: every event once, at the time it happened; the view works out what changed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from projections.columns import jsonb
 from projections.months import Months
 from projections.reading import LoggedEvent
+from projections.snapshot import snapshot
 from projections.summary import tell
 
 COLUMNS = (
@@ -28,13 +29,15 @@ COLUMNS = (
     "sort_key",
     "time_source",
     "revision",
+    "floats",
+    "snapshot",
 )
 
 _KEY = ("account_id", "occurred_at", "event_id")
 
 _BATCH = """
-CREATE TEMPORARY TABLE IF NOT EXISTS activity_log_v1_batch
-    (LIKE kommo_projections.activity_log_v1) ON COMMIT DELETE ROWS
+CREATE TEMPORARY TABLE IF NOT EXISTS activity_log_v2_batch
+    (LIKE kommo_projections.activity_log_v2) ON COMMIT DELETE ROWS
 """
 
 # Of two readings of one event the higher revision counts, then the earlier receipt, then the earlier record.
@@ -42,36 +45,33 @@ _COUNTS_MORE = "(-{a}.revision, {a}.sort_key, {a}.log_offset) < (-{b}.revision, 
 
 # Types whose id does not contain their time may come again with another time, so under another primary key.
 _DROP_WORSE_TWINS = f"""
-DELETE FROM kommo_projections.activity_log_v1 AS old USING activity_log_v1_batch AS new
+DELETE FROM kommo_projections.activity_log_v2 AS old USING activity_log_v2_batch AS new
 WHERE new.event_id = ANY($1::uuid[]) AND old.event_id = new.event_id AND old.account_id = new.account_id
   AND old.occurred_at <> new.occurred_at AND {_COUNTS_MORE.format(a="new", b="old")}
 """  # noqa: S608 no value is in it
 _SKIP_IF_WORSE = """
-DELETE FROM activity_log_v1_batch AS new USING kommo_projections.activity_log_v1 AS old
+DELETE FROM activity_log_v2_batch AS new USING kommo_projections.activity_log_v2 AS old
 WHERE new.event_id = ANY($1::uuid[]) AND old.event_id = new.event_id AND old.account_id = new.account_id
   AND old.occurred_at <> new.occurred_at
 """
 
-# Types whose id never contains their time look for their twins themselves; of the others next to none float.
-_FLOATS = """(revision > 1 OR (time_source = 'received' AND event_type NOT LIKE 'kommo.%.deleted'
-                           AND event_type NOT LIKE 'kommo.call.%' AND event_type <> 'kommo.unrecognized'))"""
-_ANY_FLOATS = f"SELECT EXISTS (SELECT FROM kommo_projections.activity_log_v1 WHERE {_FLOATS})"  # noqa: S608 no value is in it
+_ANY_FLOATS = "SELECT EXISTS (SELECT FROM kommo_projections.activity_log_v2 WHERE floats)"
 _THERE = """
-SELECT account_id, event_id::text FROM kommo_projections.activity_log_v1
+SELECT account_id, event_id::text FROM kommo_projections.activity_log_v2
 WHERE event_id = ANY($1::uuid[])
 """
-_FLOATING_THERE = f"{_THERE} AND {_FLOATS}"
+_FLOATING_THERE = f"{_THERE} AND floats"
 
 # An event's key is in one partition, whose position is locked by now: what is not there yet stays so until commit.
 _KNOWN = """
 SELECT account_id, event_id::text
 FROM unnest($1::bigint[], $2::timestamptz[], $3::uuid[]) AS new (account_id, occurred_at, event_id)
-JOIN kommo_projections.activity_log_v1 USING (account_id, occurred_at, event_id)
+JOIN kommo_projections.activity_log_v2 USING (account_id, occurred_at, event_id)
 """
 
 _MERGE = f"""
-INSERT INTO kommo_projections.activity_log_v1 AS old ({", ".join(COLUMNS)})
-SELECT {", ".join(COLUMNS)} FROM activity_log_v1_batch
+INSERT INTO kommo_projections.activity_log_v2 AS old ({", ".join(COLUMNS)})
+SELECT {", ".join(COLUMNS)} FROM activity_log_v2_batch
 ON CONFLICT (account_id, occurred_at, event_id) DO UPDATE SET
     {", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in _KEY)}
 WHERE {_COUNTS_MORE.format(a="excluded", b="old")}
@@ -85,10 +85,10 @@ class ActivityLog:
     """Writes new rows by COPY, and merges those that may be there already so that the reading that counts is kept."""
 
     name = "activity_log"
-    version = 1
+    version = 2
 
     def __init__(self) -> None:
-        self._months = Months("activity_log_v1")
+        self._months = Months("activity_log_v2")
         self._prepared: Any = None  # the connection that has the temporary table
 
     def folds(self, event: LoggedEvent) -> bool:
@@ -118,7 +118,7 @@ class ActivityLog:
             # A generator: the server writes the first rows while the next are told.
             new = (_row(event) for name, event in chosen.items() if name not in known)
             await connection.copy_records_to_table(
-                "activity_log_v1", schema_name="kommo_projections", records=new, columns=COLUMNS
+                "activity_log_v2", schema_name="kommo_projections", records=new, columns=COLUMNS
             )
         if known:
             await self._merge(connection, [_row(chosen[name]) for name in known], [event for _, event in floating])
@@ -143,7 +143,7 @@ class ActivityLog:
         return [(row[0], row[1]) for row in found]
 
     async def _merge(self, connection: Any, rows: list[tuple[Any, ...]], floating: list[str]) -> None:
-        await connection.copy_records_to_table("activity_log_v1_batch", records=rows, columns=COLUMNS)
+        await connection.copy_records_to_table("activity_log_v2_batch", records=rows, columns=COLUMNS)
         if floating:
             await connection.execute(_DROP_WORSE_TWINS, floating)
             await connection.execute(_SKIP_IF_WORSE, floating)
@@ -160,10 +160,18 @@ def _time_is_fixed(event: LoggedEvent) -> bool:
     Not so, beside the types that say it: what carries no time; a time ahead of the receipt, which an earlier receipt
     may not have believed (schemas/decoder.py); a corrected reading, which may correct the time.
     """
-    if event.kind.deletes:
+    if event.kind.by_delivery:
         return True
     believed = event.kommo_time and event.time.timestamp() * 1_000_000 <= event.received_us
     return event.kind.fixed_time and believed and event.revision == 1
+
+
+def _floats(event: LoggedEvent) -> bool:
+    """Whether another reading of this event may have to replace it, and will not look for it.
+
+    Types whose id never contains their time look for their twins themselves; of the others next to none float.
+    """
+    return event.revision > 1 or not (event.kommo_time or event.kind.by_delivery or not event.kind.fixed_time)
 
 
 def _row(event: LoggedEvent) -> tuple[Any, ...]:
@@ -177,7 +185,7 @@ def _row(event: LoggedEvent) -> tuple[Any, ...]:
         event.kind.name,
         story.actor_id,
         story.summary,
-        jsonb(event.data.get("changes")),
+        jsonb(changes) if isinstance(changes := event.data.get("changes"), dict) else None,
         story.outcome,
         story.duration_ms,
         event.correlation_id,
@@ -186,4 +194,6 @@ def _row(event: LoggedEvent) -> tuple[Any, ...]:
         event.sort_key,
         "kommo" if event.kommo_time else "received",
         event.revision,
+        _floats(event),
+        snapshot(event),
     )

@@ -25,7 +25,12 @@ PROJECTIONS: dict[str, type[Projection]] = {"activity_log": ActivityLog, "recent
 
 def migrations() -> list[Migration]:
     """Return the migrations of the projections' tables, in order."""
-    names = ("0001_projections.sql", "0002_activity_log_v1.sql", "0003_recent_updates_v1.sql")
+    names = (
+        "0001_projections.sql",
+        "0002_activity_log_v1.sql",
+        "0003_recent_updates_v1.sql",
+        "0004_activity_log_v2.sql",
+    )
     return [migration("projections", name) for name in names]
 
 

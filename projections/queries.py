@@ -48,7 +48,7 @@ class View:
 ACTIVITY = View(
     name="kommo.activity_log",
     projection="activity_log",
-    version=1,
+    version=2,
     columns=(
         "account_id",
         "occurred_at",

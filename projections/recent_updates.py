@@ -1,8 +1,8 @@
-"""recent_updates, version 1: one row per lead, contact, company and task.
+"""recent_updates, version 1: one row per lead, contact, company, customer, task, incoming lead, list element and chat.
 
 Each group of columns moves by its own clock: what happened last comes from the newest event, what the entity is
 called, who is responsible and where it is from the newest snapshot that says so: a partial body clears nothing. A
-note or a call is news of the lead, contact or company it is on.
+note, a call or a message is news of the lead, contact or company it is on.
 
 The row must be the same whatever order events are read in, and a repeat read later can put an event earlier in its
 second (of a repeat the smallest sequence counts). So a row's state keeps every event of the newest second, not only
@@ -23,10 +23,21 @@ from projections.columns import number, text
 from projections.reading import LoggedEvent
 from projections.summary import tell, title
 
-ENTITIES = frozenset({"lead", "contact", "company", "task"})
+ENTITIES = frozenset(
+    {"lead", "contact", "company", "customer", "task", "unsorted", "catalog_element", "talk", "message"}
+)
+NO_NEWS = frozenset({"kommo.unrecognized", "kommo.digital_pipeline.triggered", "kommo.salesbot.requested"})
+"""What is told of an entity and says nothing of it: a hook of a pipeline comes beside the webhook of the move."""
 
 _MAX_TITLE = 300
-_PATHS = {"lead": "leads", "contact": "contacts", "company": "companies"}
+_PATHS = {
+    "lead": "leads/detail/{}",
+    "contact": "contacts/detail/{}",
+    "company": "companies/detail/{}",
+    "customer": "customers/detail/{}",
+    "task": "todo/list/",
+}
+"""Where Kommo shows an entity; of the others no address of their own is known."""
 
 Clock = tuple[int, str, str]
 """Microseconds since 1970, sort key, event id: an event's place in its entity's order."""
@@ -170,10 +181,8 @@ def _responsible(event: LoggedEvent) -> int | None:
 def _url(event: LoggedEvent) -> str | None:
     account = event.data.get("account")
     link = account.get("link") if isinstance(account, dict) else None
-    if not isinstance(link, str):
-        return None
     path = _PATHS.get(event.entity_type)
-    return f"{link}/{path}/detail/{event.entity_id}" if path else f"{link}/todo/list/"
+    return f"{link}/{path.format(event.entity_id)}" if path and isinstance(link, str) else None
 
 
 Key = tuple[int, str, str]
@@ -223,8 +232,8 @@ class RecentUpdates:
         self._prepared: Any = None  # the connection that has the temporary table
 
     def folds(self, event: LoggedEvent) -> bool:
-        """What happened to a lead, contact, company or task, also through its notes and calls."""
-        return event.entity_type in ENTITIES and event.kind.name != "kommo.unrecognized"
+        """What happened to an entity, also through its notes, calls and messages."""
+        return event.entity_type in ENTITIES and event.kind.name not in NO_NEWS
 
     async def prepare(self, connection: Any, events: Sequence[LoggedEvent]) -> None:
         """Make the temporary table."""

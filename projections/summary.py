@@ -46,6 +46,10 @@ def title(event: LoggedEvent) -> str | None:
     fields = _entity(event)
     if event.entity_type == "task":
         return text(fields.get("text"))
+    if event.entity_type == "unsorted":
+        return _incoming(fields)
+    if event.entity_type == "talk":
+        return f"Conversation in {text(fields.get('origin'), 40) or 'a chat'}" if fields else None
     name = fields.get("name")
     if isinstance(name, str) and not name.strip():
         return f"{event.entity_type.capitalize()} {event.entity_id}"
@@ -75,6 +79,8 @@ def _actor(event: LoggedEvent, verb: str) -> int | None:
         actor = number(fields.get("modified_by"))
     if actor is None and verb == "added":
         actor = number(fields.get("created_user_id"))
+        if actor is None:
+            actor = number(fields.get("created_by"))
     return actor
 
 
@@ -147,6 +153,72 @@ def _call_line(event: LoggedEvent, verb: str) -> Story:
     return Story(f"{way}{took}{f', {outcome}' if outcome else ''}", actor, outcome, duration)
 
 
+def _incoming(fields: dict[str, Any]) -> str | None:
+    """Return where an incoming lead came from, None where it does not say."""
+    source = fields.get("source_data")
+    told = source if isinstance(source, dict) else {}
+    names = (told.get("form_name"), told.get("source_name"), told.get("from"), fields.get("source"))
+    return next((name for name in (text(name, 120) for name in names) if name), None)
+
+
+def _unsorted_line(event: LoggedEvent, verb: str) -> Story:
+    fields = _entity(event)
+    kind = {"forms": "form", "chats": "chat", "sip": "call", "mail": "mail"}.get(str(fields.get("category")), "")
+    source = _incoming(fields)
+    line = f"Incoming lead{f' by {kind}' if kind else ''}{f' “{source}”' if source else ''}"
+    outcome = verb if verb in ("accepted", "declined") else None
+    return Story(text(f"{line} {'came in' if verb == 'added' else verb}") or "", _actor(event, verb), outcome)
+
+
+def _element_line(event: LoggedEvent, verb: str) -> Story:
+    fields = _entity(event)
+    catalog = number(fields.get("catalog_id"))
+    named = f"“{name}”" if (name := text(fields.get("name"), 120)) else f"Element {event.entity_id}"
+    return Story(f"{named}{'' if catalog is None else f' of list {catalog}'} {verb}", _actor(event, verb))
+
+
+def _talk_line(event: LoggedEvent, verb: str) -> Story:
+    origin = text(_entity(event).get("origin"), 40) or "a chat"
+    return Story(f"Conversation in {origin} {'begun' if verb == 'added' else verb}")
+
+
+def _message_line(event: LoggedEvent, verb: str) -> Story:
+    message = event.data.get("message")
+    fields: dict[str, Any] = message if isinstance(message, dict) else {}
+    author = fields.get("author")
+    party = fields.get("recipient") if verb == "sent" else author
+    name = text(party.get("name"), 80) if isinstance(party, dict) else None
+    origin = text(fields.get("origin"), 40)
+    way = "to" if verb == "sent" else "from"
+    line = f"Message {way} {name}" if name else f"Message {verb}"
+    line += f" in {origin}" if origin else ""
+    words, attachment = text(fields.get("text"), 160), fields.get("attachment")
+    kind = text(attachment.get("type"), 40) if isinstance(attachment, dict) else text(fields.get("message_type"), 40)
+    told = f": “{words}”" if words else f": {kind}" if kind else ""
+    actor = author.get("user_id") if isinstance(author, dict) else None
+    is_user = isinstance(actor, str) and actor.isascii() and actor.isdecimal() and len(actor) < 19
+    return Story(text(line + told) or "", int(actor) if is_user and actor else None)
+
+
+def _review_line(event: LoggedEvent, _verb: str) -> Story:
+    review = event.data.get("review")
+    status = text(review.get("status"), 40) if isinstance(review, dict) else None
+    return Story(f"Template {event.entity_id}: {status or 'reviewed'}", None, status)
+
+
+def _trigger_line(event: LoggedEvent, _verb: str) -> Story:
+    trigger = text(event.data.get("trigger"), 40) or "hook"
+    return Story(f"Automation of the pipeline ({trigger.replace('_', ' ')}) on {event.entity_type} {event.entity_id}")
+
+
+def _integration_line(event: LoggedEvent, _verb: str) -> Story:
+    return Story(text(f"Integration {event.entity_id} disabled") or "")
+
+
+def _salesbot_line(event: LoggedEvent, _verb: str) -> Story:
+    return Story(text(f"A salesbot asks on {event.entity_type} {event.entity_id}") or "")
+
+
 def _unknown(event: LoggedEvent, _verb: str) -> Story:
     fields = event.data.get("fields")
     where = ""
@@ -160,14 +232,25 @@ _TELLERS: dict[str, Callable[[LoggedEvent, str], Story]] = {
     "lead": _entity_line,
     "contact": _entity_line,
     "company": _entity_line,
+    "customer": _entity_line,
     "task": _task_line,
+    "unsorted": _unsorted_line,
+    "catalog_element": _element_line,
+    "talk": _talk_line,
     "kommo.lead.status_changed": _moved,
     "kommo.lead.responsible_changed": _handed,
     "kommo.contact.responsible_changed": _handed,
     "kommo.company.responsible_changed": _handed,
+    "kommo.customer.responsible_changed": _handed,
     "kommo.task.responsible_changed": _handed,
     "kommo.note.added": _note_line,
     "kommo.call.logged": _call_line,
     "kommo.call.recorded": _call_line,
+    "kommo.message.received": _message_line,
+    "kommo.message.sent": _message_line,
+    "kommo.chat_template.reviewed": _review_line,
+    "kommo.digital_pipeline.triggered": _trigger_line,
+    "kommo.salesbot.requested": _salesbot_line,
+    "kommo.integration.disabled": _integration_line,
     "kommo.unrecognized": _unknown,
 }

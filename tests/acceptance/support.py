@@ -495,7 +495,7 @@ async def balance(
 
 
 async def _check_tables(connection: Any, ledger: Ledger) -> None:
-    rows = await connection.fetch("SELECT * FROM kommo_projections.activity_log_v1")
+    rows = await connection.fetch("SELECT * FROM kommo_projections.activity_log_v2")
     found = Counter(str(row["event_id"]) for row in rows)
     assert set(found) == set(ledger.readings), _difference(set(found), set(ledger.readings))
     assert max(found.values(), default=1) == 1, [name for name, count in found.items() if count > 1]

@@ -40,7 +40,7 @@ async def tables(shared_database: str, redis_url: str) -> str:
     """The URL of the shared database, its tables empty, and nothing of it in Redis."""
     connection = await asyncpg.connect(shared_database)
     await connection.execute(
-        "TRUNCATE kommo_projections.activity_log_v1, kommo_projections.recent_updates_v1, "
+        "TRUNCATE kommo_projections.activity_log_v2, kommo_projections.recent_updates_v1, "
         "kommo_projections.positions, kommo.access_tokens"
     )
     await connection.close()

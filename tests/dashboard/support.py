@@ -19,6 +19,7 @@ from dashboard import tokens
 from dashboard.migrations import migrations
 from dashboard.process import dashboard
 from projections.projector import migrations as projection_migrations
+from projections.queries import ACTIVITY, RECENT_UPDATES
 from runtime.migrations import migrate
 from runtime.settings import Settings
 from tests.conftest import free_port
@@ -62,8 +63,8 @@ class Rows:
         entity_type, _, entity_id = entity.partition("/")
         async with self.connection.transaction():
             await self.connection.execute(
-                "INSERT INTO kommo_projections.activity_log_v1 "
-                "VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17)",
+                "INSERT INTO kommo_projections.activity_log_v2 "
+                "VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,false)",
                 account,
                 at,
                 event_id,
@@ -124,12 +125,13 @@ class Rows:
 
     async def position(self, projection: str, position: int, partition: int = 0) -> None:
         await self.connection.execute(
-            "INSERT INTO kommo_projections.positions VALUES ($1, 1, $2, 'kommo.events.g1', 'cluster', $3) "
+            "INSERT INTO kommo_projections.positions VALUES ($1, $4, $2, 'kommo.events.g1', 'cluster', $3) "
             "ON CONFLICT (projection, version, partition) "
             "DO UPDATE SET position = excluded.position, updated_at = now()",
             projection,
             partition,
             position,
+            {view.projection: view.version for view in (ACTIVITY, RECENT_UPDATES)}[projection],
         )
 
     async def token(self, *accounts: int, expires_at: dt.datetime | None = None, kind: str = "api") -> str:

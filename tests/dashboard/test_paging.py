@@ -97,8 +97,9 @@ async def test_the_first_page_reads_few_rows_of_many(rows: Rows, view: View, acc
     )
     shared = next(line for line in plan.splitlines() if "Buffers: shared" in line)
     blocks = sum(int(part.split("=")[1]) for part in shared.split() if "=" in part)
-    assert "Seq Scan" not in plan.replace("Seq Scan on activity_log_v1_default", ""), plan  # it is empty
-    assert blocks < 700, plan
+    assert "Seq Scan" not in plan.replace("Seq Scan on activity_log_v2_default", ""), plan  # it is empty
+    # A line looks for the one before it, in every month, for its changes and again for its summary.
+    assert blocks < (1500 if view is ACTIVITY else 700), plan
 
 
 async def _many(rows: Rows) -> None:
@@ -106,20 +107,21 @@ async def _many(rows: Rows) -> None:
     await rows.connection.execute(
         """
         DO $$ BEGIN FOR m IN 3..5 LOOP EXECUTE format(
-            'CREATE TABLE IF NOT EXISTS kommo_projections.activity_log_v1_2026_%1$s '
-            'PARTITION OF kommo_projections.activity_log_v1 '
+            'CREATE TABLE IF NOT EXISTS kommo_projections.activity_log_v2_2026_%1$s '
+            'PARTITION OF kommo_projections.activity_log_v2 '
             'FOR VALUES FROM (''2026-%1$s-01'') TO (''2026-%2$s-01'')', m, m + 1);
         END LOOP; END $$;
-        INSERT INTO kommo_projections.activity_log_v1
+        INSERT INTO kommo_projections.activity_log_v2
         SELECT CASE WHEN i % 1000 < 2 THEN 31337 + (i % 1000) * 10705 ELSE 100000 + i % 300 END,
                timestamptz '2026-03-01' + i * interval '10 minutes', gen_random_uuid(), 'lead', (i % 2000)::text,
-               'kommo.lead.updated', 1, 'x', NULL, NULL, NULL, 'd', 0, i, '1-' || i, 'kommo', 1
+               'kommo.lead.updated', 1, 'x', NULL, NULL, NULL, 'd', 0, i, '1-' || i, 'kommo', 1, false,
+               jsonb_build_object('fields', jsonb_build_object('price', i))
         FROM generate_series(0, 11999) AS i;
         INSERT INTO kommo_projections.recent_updates_v1
         SELECT CASE WHEN i % 1000 < 2 THEN 31337 + (i % 1000) * 10705 ELSE 100000 + i % 300 END, 'lead', i::text, 't',
                'kommo.lead.updated', 'x', 1, timestamptz '2026-03-01' + i * interval '10 minutes', NULL, false,
                gen_random_uuid(), '{}'
         FROM generate_series(0, 5999) AS i;
-        ANALYZE kommo_projections.activity_log_v1; ANALYZE kommo_projections.recent_updates_v1;
+        ANALYZE kommo_projections.activity_log_v2; ANALYZE kommo_projections.recent_updates_v1;
         """
     )

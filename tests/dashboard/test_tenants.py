@@ -8,6 +8,7 @@ import asyncpg
 import httpx
 import redis.asyncio as redis
 
+from projections.queries import ACTIVITY
 from tests.dashboard.support import ONE, TWO, Board, Rows, live, migrated, open_board
 
 THIRD = 4  # nobody's token names it
@@ -57,7 +58,7 @@ async def test_the_cache_keeps_tenants_and_installations_apart(
     cache = redis.from_url(redis_url)
     keys = [key.decode() async for key in cache.scan_iter("kommo-streams:*")]
     await cache.aclose()
-    assert [key.partition(":activity_log:")[2] for key in keys] == [f"v1:{ONE}:50"]
+    assert [key.partition(":activity_log:")[2] for key in keys] == [f"v{ACTIVITY.version}:{ONE}:50"]
     await migrated(database)  # another installation, with the same account and the same Redis
     connection = await asyncpg.connect(database)
     token = await Rows(connection).token(ONE)
@@ -74,7 +75,7 @@ async def test_a_cached_page_is_served_and_is_gone_after_a_second(board: Board, 
     assert len(await board.items("/api/v1/activity", token)) == 1  # a second old at most
     assert len(await board.items("/api/v1/activity", token, limit=49)) == 2
     cache = redis.from_url(redis_url)
-    times = [await cache.pttl(key) async for key in cache.scan_iter(f"*:activity_log:v1:{ONE}:*")]
+    times = [await cache.pttl(key) async for key in cache.scan_iter(f"*:activity_log:v{ACTIVITY.version}:{ONE}:*")]
     await cache.aclose()
     assert times
     assert all(0 <= time <= 1000 for time in times if time != -2)

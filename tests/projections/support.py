@@ -19,7 +19,7 @@ from projections.recent_updates import RecentUpdates
 from runtime.migrations import migrate
 from schemas.catalogue import EVENT_TYPES
 from schemas.decoder import decode
-from schemas.delivery import Delivery
+from schemas.delivery import Delivery, Door
 from schemas.identity import event_id
 
 ACCOUNT = 16700680
@@ -87,9 +87,9 @@ def moment(at: float) -> dt.datetime:
     return dt.datetime.fromtimestamp(at, dt.UTC)
 
 
-def values(content: bytes, received_us: int, delivery_id: str = "d") -> list[bytes]:
+def values(content: bytes, received_us: int, delivery_id: str = "d", door: Door = "webhook") -> list[bytes]:
     """The events of a delivery, as they lie in kommo.events."""
-    decoded = decode(Delivery(ACCOUNT, delivery_id, received_us, content))
+    decoded = decode(Delivery(ACCOUNT, delivery_id, received_us, content, door=door))
     assert not decoded.rejections, decoded.rejections
     return [event.value for event in decoded.events]
 
@@ -101,11 +101,13 @@ class Log:
         self.events: list[LoggedEvent] = []
         self._deliveries = 0
 
-    def deliver(self, content: bytes, received: float, delivery_id: str | None = None) -> list[LoggedEvent]:
+    def deliver(
+        self, content: bytes, received: float, delivery_id: str | None = None, door: Door = "webhook"
+    ) -> list[LoggedEvent]:
         """Append what a delivery received at this unix time becomes, and return it."""
         self._deliveries += 1
         name = delivery_id or f"delivery-{self._deliveries}"
-        return [self.append(value) for value in values(content, round(received * 1_000_000), name)]
+        return [self.append(value) for value in values(content, round(received * 1_000_000), name, door)]
 
     def append(self, value: bytes) -> LoggedEvent:
         """Append an event as JSON."""
@@ -154,12 +156,12 @@ class Tables:
 
     async def clear(self) -> None:
         """Take all rows away."""
-        await self.connection.execute("TRUNCATE kommo_projections.activity_log_v1, kommo_projections.recent_updates_v1")
+        await self.connection.execute("TRUNCATE kommo_projections.activity_log_v2, kommo_projections.recent_updates_v1")
 
     async def activity(self) -> list[Row]:
         """Every row of activity_log, all columns."""
         return await self.rows(
-            "SELECT * FROM kommo_projections.activity_log_v1 ORDER BY account_id, occurred_at, event_id"
+            "SELECT * FROM kommo_projections.activity_log_v2 ORDER BY account_id, occurred_at, event_id"
         )
 
     async def recent(self) -> list[Row]:

@@ -15,6 +15,7 @@ import pytest
 from projections import months
 from projections.activity_log import ActivityLog
 from schemas.catalogue import EVENT_TYPES
+from schemas.delivery import Door
 from tests.projections.support import (
     T0,
     Log,
@@ -40,12 +41,19 @@ def _lead(action: str, **fields: Any) -> bytes:
 
 
 def _person(action: str, kind: str, **fields: Any) -> bytes:
-    return body("contacts", action, person(5, T0, kind, **fields))
+    return body("customers" if kind == "customer" else "contacts", action, person(5, T0, kind, **fields))
+
+
+def _gone(kind: str) -> bytes:
+    return body("customers" if kind == "customer" else "contacts", "delete", {"id": 5, "type": kind})
 
 
 def _task(action: str, **fields: Any) -> bytes:
     return body("task", action, task(5, T0, **fields))
 
+
+_MESSAGE = {"id": "m", "contact_id": 5, "created_at": T0}
+_SALESBOT = b'{"data":{},"return_url":"https://a.kommo.com/api/v4/salesbot/5/continue/8"}'
 
 _SAID = {
     "kommo.lead.added": (_lead("add"), "Lead “Deal 5” added", 7, None),
@@ -86,20 +94,91 @@ _SAID = {
         _HANDED,
     ),
     "kommo.note.added": (body("leads", "note", note(1, (2, 5), T0)), "Note on lead 5: “Words 1”", 9, None),
+    "kommo.unsorted.added": (
+        body(
+            "unsorted", "add", {"uid": 5, "category": "forms", "created_at": T0, "source_data": {"form_name": "Site"}}
+        ),
+        "Incoming lead by form “Site” came in",
+        None,
+        None,
+    ),
+    "kommo.unsorted.updated": (
+        body("unsorted", "update", {"uid": 5, "category": "chats"}),
+        "Incoming lead by chat updated",
+        None,
+        None,
+    ),
+    "kommo.unsorted.deleted": (body("unsorted", "delete", {"uid": 5}), "Incoming lead deleted", None, None),
+    "kommo.catalog_element.added": (
+        body("catalogs", "add", {"id": 5, "catalog_id": 9, "name": "Boiler", "created_by": 7, "updated_at": T0}),
+        "“Boiler” of list 9 added",
+        7,
+        None,
+    ),
+    "kommo.catalog_element.updated": (
+        body("catalogs", "update", {"id": 5, "name": "Boiler", "modified_by": 7, "updated_at": T0}),
+        "“Boiler” updated",
+        7,
+        None,
+    ),
+    "kommo.catalog_element.deleted": (
+        body("catalogs", "delete", {"id": 5, "catalog_id": 9}),
+        "Element 5 of list 9 deleted",
+        None,
+        None,
+    ),
+    "kommo.talk.added": (
+        body("talk", "add", {"talk_id": 5, "origin": "telegram", "updated_at": T0}),
+        "Conversation in telegram begun",
+        None,
+        None,
+    ),
+    "kommo.talk.updated": (
+        body("talk", "update", {"talk_id": 5, "is_read": 1, "updated_at": T0}),
+        "Conversation in a chat updated",
+        None,
+        None,
+    ),
+    "kommo.message.received": (
+        body("message", "add", {**_MESSAGE, "author": {"name": "Anna"}, "text": "Hello!", "origin": "waba"}),
+        "Message from Anna in waba: “Hello!”",
+        None,
+        None,
+    ),
+    "kommo.message.sent": (
+        body("outgoing_message", "add", {**_MESSAGE, "author": {"user_id": 7}, "attachment": {"type": "picture"}}),
+        "Message sent: picture",
+        7,
+        None,
+    ),
+    "kommo.chat_template.reviewed": (
+        body("chat_template_reviews", "add", {"id": 5, "updated_at": T0}),
+        "Template 5: reviewed",
+        None,
+        None,
+    ),
+    "kommo.digital_pipeline.triggered": (
+        body("leads", "mail_in", {"id": 5, "status_id": 101, "old_status_id": 100}),
+        "Automation of the pipeline (mail in) on lead 5",
+        None,
+        _MOVED,
+    ),
+    "kommo.salesbot.requested": (_SALESBOT, "A salesbot asks on salesbot 5", None, None),
+    "kommo.integration.disabled": (b"client_uuid=5&account_id=16700680", "Integration 5 disabled", None, None),
     "kommo.unrecognized": (
-        body("catalogs", "update", {"id": 5, "updated_at": T0}),
-        "Not understood yet: catalogs[update]",
+        body("roulette", "update", {"id": 5, "updated_at": T0}),
+        "Not understood yet: roulette[update]",
         None,
         None,
     ),
 } | {
     f"kommo.{kind}.{verb}": (content, summary, None, changes)
-    for kind in ("contact", "company")
+    for kind in ("contact", "company", "customer")
     for verb, content, summary, changes in (
         ("added", _person("add", kind), f"{kind.capitalize()} “Name 5” added", None),
         ("updated", _person("update", kind), f"{kind.capitalize()} “Name 5” updated", None),
         ("restored", _person("restore", kind), f"{kind.capitalize()} “Name 5” restored", None),
-        ("deleted", body("contacts", "delete", {"id": 5, "type": kind}), f"{kind.capitalize()} 5 deleted", None),
+        ("deleted", _gone(kind), f"{kind.capitalize()} 5 deleted", None),
         (
             "responsible_changed",
             _person("update", kind, old_responsible_user_id=7, responsible_user_id=8),
@@ -121,6 +200,17 @@ _ENDED = {
             "completed",
             None,
         )
+    ],
+    "kommo.unsorted.accepted": [
+        (
+            body("unsorted", "delete", {"uid": 5, "action": "accept", "category": "mail", "modified_user_id": 7}),
+            "Incoming lead by mail accepted",
+            "accepted",
+            None,
+        )
+    ],
+    "kommo.unsorted.declined": [
+        (body("unsorted", "delete", {"uid": 5, "action": "decline"}), "Incoming lead declined", "declined", None)
     ],
     "kommo.call.logged": [
         (
@@ -167,17 +257,20 @@ async def test_what_the_columns_say_of_each_type(tables: Tables) -> None:
     for kind, content, summary, actor, changes, outcome, lasted in cases:
         await tables.clear()
         log = Log()
-        log.deliver(content, T0 + 0.5, "the-delivery")
+        door: Door = "integration-disabled" if kind == "kommo.integration.disabled" else "webhook"
+        log.deliver(content, T0 + 0.5, "the-delivery", door)
         await tables.write(log.events)
         (row,) = [row for row in await tables.shown() if row["event_type"] == kind]
         (event,) = [event for event in log.events if event.kind.name == kind]
         assert (row["summary"], row["outcome"], row["duration_ms"]) == (summary, outcome, lasted)
         assert actor is ... or (row["actor_id"], row["changes"]) == (actor, changes)
-        subject = "catalogs" if kind == "kommo.unrecognized" else kind.split(".")[1]
-        assert row["entity_type"] == (subject if subject not in ("note", "call") else event.entity_type)
+        subject = "roulette" if kind == "kommo.unrecognized" else kind.split(".")[1]
+        of_another = ("note", "call", "message", "digital_pipeline", "salesbot")
+        assert row["entity_type"] == (subject if subject not in of_another else event.entity_type)
         assert (row["entity_id"], str(row["event_id"])) == ("5", event.event_id)
         assert (row["correlation_id"], row["log_partition"], row["log_offset"]) == ("the-delivery", 0, event.offset)
-        assert row["occurred_at"] == moment(T0 + 0.5 if EVENT_TYPES[kind].deletes else T0)
+        assert row["occurred_at"] == moment(T0 if event.kommo_time else T0 + 0.5)
+        assert not (event.kommo_time and EVENT_TYPES[kind].by_delivery)
         assert row["sort_key"].startswith("0-" if EVENT_TYPES[kind].creates else "1-")
 
 
@@ -210,6 +303,7 @@ async def test_odd_data_of_another_gateway_never_breaks_the_batch(tables: Tables
     rows = await tables.activity()
     assert len(rows) == len(log.events)
     assert not [row for row in rows if "\0" in row["summary"] or len(row["summary"]) > 300]
+    assert not [row for row in await tables.shown() if "\0" in row["summary"]]
 
 
 async def test_nul_in_a_webhook_is_shown_as_the_replacement_character(tables: Tables) -> None:
@@ -315,10 +409,10 @@ def _at(time: dt.datetime, number: int = 0) -> bytes:
 
 async def _partitions(tables: Tables) -> list[tuple[str, int]]:
     rows = await tables.rows(
-        "SELECT tableoid::regclass::text AS name, count(*) AS rows FROM kommo_projections.activity_log_v1 "
+        "SELECT tableoid::regclass::text AS name, count(*) AS rows FROM kommo_projections.activity_log_v2 "
         "GROUP BY 1 ORDER BY 1"
     )
-    return [(row["name"].removeprefix("kommo_projections.activity_log_v1_"), row["rows"]) for row in rows]
+    return [(row["name"].removeprefix("kommo_projections.activity_log_v2_"), row["rows"]) for row in rows]
 
 
 async def test_months_are_attached_as_they_come_and_what_is_too_old_or_far_ahead_is_not(tables: Tables) -> None:

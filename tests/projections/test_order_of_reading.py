@@ -106,9 +106,9 @@ class Happening:
                     said["LINK"] = "https://example.com/call.mp3"
                 return [body("leads", "note", call(self.number, (2, entity), at, **said))]
             case "unrecognized":
-                return [body("catalogs", "update", {"id": entity, "updated_at": at, "name": named})]
+                return [body("roulette", "update", {"id": entity, "updated_at": at, "name": named})]
             case "unrecognized.untimed":
-                return [body("leads", "status", {"id": entity, "status_id": 1, "pipeline_id": 2})]
+                return [body("roulette", "spin", {"id": entity, "status_id": 1, "pipeline_id": 2})]
         key = {"lead": "leads", "contact": "contacts", "company": "contacts", "task": "task"}
         name = self.kind.partition(".")[0]
         return [body(key[name], "delete", {"id": entity, "type": name})]

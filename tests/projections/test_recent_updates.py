@@ -57,11 +57,28 @@ async def test_notes_and_calls_are_news_of_their_lead_contact_or_company(tables:
     log.deliver(body("contacts", "note", note(2, (1, 5), T0 + 1)), T0 + 2)
     log.deliver(body("contacts", "note", {**call(3, (3, 5), T0 + 2, UNIQ="u"), "type": "company"}), T0 + 3)
     log.deliver(body("leads", "status", {"id": 9, "status_id": 1, "pipeline_id": 1}), T0 + 4)  # no state of a lead's
-    log.deliver(body("catalogs", "update", {"id": 9, "updated_at": T0}), T0 + 5)
+    log.deliver(body("roulette", "update", {"id": 9, "updated_at": T0}), T0 + 5)
     assert [_told(row, "entity_type", "event_type", "at", "title") for row in await _rows(tables, log)] == [
         ("company", "kommo.call.logged", 2, None),
         ("contact", "kommo.note.added", 1, None),
         ("lead", "kommo.note.added", 0, None),
+    ]
+
+
+async def test_every_entity_has_its_row(tables: Tables) -> None:
+    log = Log()
+    log.deliver(body("customers", "add", person(1, T0)), T0 + 1)
+    log.deliver(body("unsorted", "add", {"uid": "u1", "created_at": T0 + 1, "source_data": {"from": "Site"}}), T0 + 2)
+    log.deliver(body("unsorted", "delete", {"uid": "u1", "action": "accept"}), T0 + 9)
+    log.deliver(body("catalogs", "add", {"id": 3, "name": "Boiler", "updated_at": T0 + 2}), T0 + 3)
+    log.deliver(body("talk", "add", {"talk_id": 4, "origin": "waba", "updated_at": T0 + 3}), T0 + 4)
+    log.deliver(body("message", "add", {"id": "m", "contact_id": 5, "text": "Hi", "created_at": T0 + 4}), T0 + 5)
+    assert [_told(row, "entity_type", "event_type", "at", "title", "url") for row in await _rows(tables, log)] == [
+        ("catalog_element", "kommo.catalog_element.added", 2, "Boiler", None),
+        ("contact", "kommo.message.received", 4, None, f"{LINK}/contacts/detail/5"),
+        ("customer", "kommo.customer.added", 0, "Name 1", f"{LINK}/customers/detail/1"),
+        ("talk", "kommo.talk.added", 3, "Conversation in waba", None),
+        ("unsorted", "kommo.unsorted.accepted", 9, "Site", None),
     ]
 
 

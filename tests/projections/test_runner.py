@@ -97,7 +97,7 @@ async def run(settings: Settings, projection: Projection | None = None) -> Async
 
 
 async def lines(connection: Any) -> int:
-    found: int = await connection.fetchval("SELECT count(*) FROM kommo_projections.activity_log_v1")
+    found: int = await connection.fetchval("SELECT count(*) FROM kommo_projections.activity_log_v2")
     return found
 
 
@@ -116,8 +116,8 @@ async def has_lines(connection: Any, count: int) -> None:
 
 async def is_stopped(health: Health, *words: str) -> str:
     """Wait until the projection has stopped and return why."""
-    await eventually(lambda: "stopped" in health.reasons.get("activity_log.v1", ""), 60, f"stopped: {words}")
-    reason = health.reasons["activity_log.v1"]
+    await eventually(lambda: "stopped" in health.reasons.get("activity_log.v2", ""), 60, f"stopped: {words}")
+    reason = health.reasons["activity_log.v2"]
     assert [word for word in words if word not in reason] == []
     return reason
 
@@ -296,11 +296,11 @@ async def test_a_recreated_topic_stops_the_projection(
         await has_lines(connection, 5)
         if while_running:
             await recreate(log, others)
-            reason = await is_stopped(health, "activity_log.v1", "recreated", "Restore", "rebuild")
+            reason = await is_stopped(health, "activity_log.v2", "recreated", "Restore", "rebuild")
     if not while_running:
         await recreate(log, others)
         async with run(log) as health:
-            reason = await is_stopped(health, "activity_log.v1", "recreated", "Restore", "rebuild")
+            reason = await is_stopped(health, "activity_log.v2", "recreated", "Restore", "rebuild")
     assert physical(log, EVENTS) in reason
     assert (await lines(connection), await position(connection)) == (5, 5)
 
@@ -344,11 +344,11 @@ async def test_a_log_that_is_not_the_one_read_stops_only_the_projection_that_rea
 
         async def says_so() -> bool:
             reasons = await ready(log)
-            return "stopped" in reasons.get("activity_log.v1", "") and len(reasons) == 1
+            return "stopped" in reasons.get("activity_log.v2", "") and len(reasons) == 1
 
         await eventually(other_goes_on, 30)
         await eventually(says_so, 30)
-        reason = (await ready(log))["activity_log.v1"]
+        reason = (await ready(log))["activity_log.v2"]
     assert words in reason
     assert "rebuild" in reason
     assert (await lines(connection), await position(connection)) == (5, before)
@@ -415,7 +415,7 @@ async def test_what_a_newer_program_wrote_stops_the_projection_until_it_is_one(
         await is_stopped(health, "newer than this program", kind)
     assert (await lines(connection), await position(connection)) == (3, 3)
     assert await dead_letters(log) == []
-    known = EVENT_TYPES.get(kind) or EventType(kind, "An invoice was paid.", EventData, "all")
+    known = EVENT_TYPES.get(kind) or EventType(kind, "An invoice was paid.", EventData, "all", "", "")
     monkeypatch.setitem(EVENT_TYPES, kind, dataclasses.replace(known, version=2))
     async with run(log):
         await has_lines(connection, 6)
@@ -457,7 +457,7 @@ async def test_what_is_no_event_becomes_a_dead_letter_once_and_the_projection_go
         told = read_headers(letter.headers)
         assert letter.key == KEY
         assert dict(letter.headers)["from"] == b"elsewhere"
-        assert (told["reader"], told["error_class"]) == ("activity_log.v1", "validation")
+        assert (told["reader"], told["error_class"]) == ("activity_log.v2", "validation")
         assert told["reason"].startswith("not an event")
         assert (told["topic"], told["partition"]) == (physical(log, EVENTS), str(partition))
         assert (letter.value or b"") == (list(_NO_EVENTS.values())[int(told["offset"]) - 1] or b"")
@@ -483,7 +483,7 @@ async def test_what_postgresql_refuses_is_found_set_aside_and_the_rest_is_writte
 
         await eventually(both, 30)
     letters = [(read_headers(letter.headers), letter.value) for letter in await dead_letters(log)]
-    for reader in ("activity_log.v1", "recent_updates.v1"):
+    for reader in ("activity_log.v2", "recent_updates.v1"):
         own = [(told["error_class"], value) for told, value in letters if told["reader"] == reader]
         assert sorted(own) == sorted(("database", value) for value in refused)
     assert len(letters) == 6
@@ -538,7 +538,7 @@ async def test_while_postgresql_takes_nothing_a_dead_letter_is_written_once(log:
         await eventually(lambda: "ReadOnly" in str(health.reasons), 20)
         started = len(await dead_letters(log))
         for _ in range(3):  # three more tries
-            health.ready("activity_log.v1")
+            health.ready("activity_log.v2")
             await eventually(lambda: "ReadOnly" in str(health.reasons), 20)
         assert started <= 1
         await connection.execute("SET default_transaction_read_only = off")

@@ -1,0 +1,163 @@
+"""What an event's body says of its entity, in the form in which neighbours are compared.
+
+Kommo sends whole entities, not differences: what changed is worked out on reading, from an entity's snapshots in
+Kommo's order (0004_activity_log_v2.sql). A snapshot holds what a person would call a change, by the names of the
+wire, and leaves out times and who did it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Any
+
+from projections.columns import jsonb, number
+from projections.reading import LoggedEvent
+from schemas.wire import text_time
+
+_PROVED = ("status_id", "pipeline_id", "responsible_user_id", "text")
+"""Fields whose change a body itself proves (old_x beside x): an event of their own tells of it."""
+
+_ELEMENTS = {1: "contact", 2: "lead", 3: "company", 12: "customer"}
+
+
+def snapshot(event: LoggedEvent) -> str | None:
+    """Return a snapshot as JSON, None for an event that describes nothing whole.
+
+    {"fields": {name: value}, "custom": {field id: [name, value]}, "told": [name, ...]}. A field is compared where both
+    neighbours have it, so what may be absent because it is empty is there as null. `custom` is there if the body is a
+    whole one. `told` are the fields whose change another event of the same body tells.
+    """
+    read = _READERS.get(event.entity_type)
+    wire = event.data.get(event.entity_type)
+    if not event.kind.snapshot or read is None or not isinstance(wire, dict):
+        return None
+    said: dict[str, Any] = {"fields": read(wire)}
+    if _whole(wire) and event.entity_type not in ("task", "talk", "unsorted"):
+        said["custom"] = _custom(wire.get("custom_fields"))
+    own = event.data.get("changes")
+    told = [name for name in _PROVED if _proves(wire, name) and not (isinstance(own, dict) and name in own)]
+    if told:
+        said["told"] = told
+    return jsonb(said)
+
+
+def _whole(wire: dict[str, Any]) -> bool:
+    """Whether a body describes its entity with all that is filled: then what is not there is empty."""
+    return "date_create" in wire or "created_at" in wire
+
+
+def _proves(wire: dict[str, Any], name: str) -> bool:
+    old = wire.get(f"old_{name}")
+    return bool(old) and name in wire and str(old) != str(wire[name])
+
+
+def _present(wire: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: wire[name] for name in names if name in wire}
+
+
+def _entity(wire: dict[str, Any]) -> dict[str, Any]:
+    fields = _present(wire, "name", "responsible_user_id", "group_id")
+    if _whole(wire):
+        fields["tags"] = _tags(wire.get("tags"))
+    return fields
+
+
+def _lead(wire: dict[str, Any]) -> dict[str, Any]:
+    fields = _entity(wire) | _present(wire, "status_id", "pipeline_id", "price")
+    if _whole(wire):
+        fields.setdefault("price", None)
+        fields["price"] = fields["price"] or None  # 0, empty and absent are one: no price
+    return fields
+
+
+def _person(wire: dict[str, Any]) -> dict[str, Any]:
+    fields = _entity(wire)
+    if _whole(wire):
+        linked = wire.get("linked_leads_id")
+        fields["linked_leads"] = sorted(linked) if isinstance(linked, dict) else []
+    return fields
+
+
+def _customer(wire: dict[str, Any]) -> dict[str, Any]:
+    return _entity(wire) | _present(wire, "status_id", "next_price", "next_date", "periodicity")
+
+
+def _task(wire: dict[str, Any]) -> dict[str, Any]:
+    fields = _present(wire, "text", "status", "task_type", "responsible_user_id")
+    if "complete_before" in wire or "complete_till" in wire:
+        fields["deadline"] = deadline(wire)
+    on = element(wire)
+    if on is not None:
+        fields["on"] = "/".join(on)
+    result = wire.get("result")
+    if _whole(wire):
+        fields["result"] = result.get("text") if isinstance(result, dict) else None
+    return fields
+
+
+def deadline(wire: dict[str, Any]) -> str | None:
+    """Return a task's deadline as RFC 3339 in UTC, None where it has none (0, -1, empty)."""
+    seconds = number(wire.get("complete_before"))
+    if seconds is None:
+        microseconds = text_time(wire.get("complete_till"))
+        seconds = microseconds // 1_000_000 if microseconds else None
+    if seconds is None or not 0 < seconds < 2**36:
+        return None
+    moment = dt.datetime(1970, 1, 1) + dt.timedelta(seconds=seconds)  # noqa: DTZ001 it is written as UTC
+    return f"{moment.isoformat()}Z"
+
+
+def element(wire: dict[str, Any]) -> tuple[str, str] | None:
+    """Return (type, id) of what a task is on, None where it is on nothing."""
+    kind, identifier = wire.get("element_type"), number(wire.get("element_id"))
+    entity = _ELEMENTS.get(kind) if isinstance(kind, int) else None
+    return (entity, str(identifier)) if entity and identifier is not None and identifier > 0 else None
+
+
+def _catalog_element(wire: dict[str, Any]) -> dict[str, Any]:
+    return _present(wire, "name", "deleted")
+
+
+def _talk(wire: dict[str, Any]) -> dict[str, Any]:
+    return _present(wire, "is_in_work", "is_read", "rate")
+
+
+def _unsorted(wire: dict[str, Any]) -> dict[str, Any]:
+    return _present(wire, "pipeline_id", "lead_id")
+
+
+_READERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "lead": _lead,
+    "contact": _person,
+    "company": _person,
+    "customer": _customer,
+    "task": _task,
+    "catalog_element": _catalog_element,
+    "talk": _talk,
+    "unsorted": _unsorted,
+}
+
+
+def _tags(tags: Any) -> list[str]:
+    items = tags if isinstance(tags, list) else tags.values() if isinstance(tags, dict) else ()
+    return sorted({str(item.get("name")) for item in items if isinstance(item, dict)})
+
+
+def _custom(fields: Any) -> dict[str, list[Any]]:
+    items = fields if isinstance(fields, list) else fields.values() if isinstance(fields, dict) else ()
+    return {
+        str(item["id"]): [str(item.get("name") or item["id"]), _value(item.get("values"))]
+        for item in items
+        if isinstance(item, dict) and "id" in item
+    }
+
+
+def _value(values: Any) -> Any:
+    """Return a custom field's value, or its values as a list: Kommo nests them in three ways (models.CustomField)."""
+    if isinstance(values, dict):
+        values = [values] if "value" in values else list(values.values())
+    if not isinstance(values, list):
+        return values
+    found = [item["value"] if isinstance(item, dict) and "value" in item else item for item in values]
+    return found[0] if len(found) == 1 else found

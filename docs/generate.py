@@ -10,6 +10,7 @@ import click
 from prometheus_client import Counter, Gauge, Histogram, Summary
 from pydantic import BaseModel
 
+from docs import asyncapi
 from runtime import metrics
 from runtime.settings import PREFIX, Settings
 from schemas import models
@@ -47,7 +48,7 @@ def _of(model: type[BaseModel]) -> type[BaseModel]:
     """Return the model of the entity in an event's data."""
     for name, field in model.model_fields.items():
         if name not in models.EventData.model_fields and isinstance(field.annotation, type):
-            return field.annotation
+            return field.annotation if issubclass(field.annotation, BaseModel) else model
     return model
 
 
@@ -57,7 +58,8 @@ def _flags(name: str) -> str:
         "creates": kind.creates,
         "snapshot": kind.snapshot,
         "deletes": kind.deletes,
-        "time not in the id": not (kind.fixed_time or kind.deletes),
+        "by delivery": kind.by_delivery,
+        "time not in the id": not (kind.fixed_time or kind.by_delivery),
     }
     return ", ".join(flag for flag, is_so in flags.items() if is_so) or "-"
 
@@ -77,11 +79,20 @@ def events() -> str:
         "one occurrence: a repeat of it has the same id. Data may also hold `account` (the account block of the body) "
         "and `changes` (`{field: {from, to}}`, where the body proves it).",
         "Flags: *creates* comes before all else of its entity at the same time; *snapshot* describes its entity whole; "
-        "*deletes* ends it; *time not in the id*: a repeat may carry another time.",
+        "*deletes* ends it; *by delivery*: nothing in the body tells a repeat from a second occurrence; "
+        "*time not in the id*: a repeat may carry another time.",
+        "The same for programs, with a JSON Schema and an example of each: [asyncapi.json](asyncapi.json).",
         _table(
-            ("type", "version", "meaning", "identity", "data", "flags"),
-            ((f"`{k.name}`", k.version, k.meaning, k.identity, _fields(k.model), _flags(k.name)) for k in kinds),
+            ("type", "version", "meaning", "from", "identity", "data", "flags"),
+            (
+                (f"`{k.name}`", k.version, k.meaning, k.bodies, k.identity, _fields(k.model), _flags(k.name))
+                for k in kinds
+            ),
         ),
+        "## Bodies",
+        "One body for each type (brackets and spaces are percent-encoded on the wire). `kommo-streams decode` shows "
+        "what becomes of it.",
+        "```text\n" + "\n".join(f"{k.name}\n    {k.example}" for k in kinds) + "\n```",
         "## Attributes",
         "What each means is in [publish events](../how-to/publish-events.md).",
         _table(("attribute", "always there"), attributes),
@@ -208,6 +219,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings,
     "metrics.md": metric_page,
     "cli.md": command_page,
+    "asyncapi.json": lambda: asyncapi.text(_defaults()),
 }
 
 

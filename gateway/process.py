@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 from aiokafka.errors import KafkaError
 
+from gateway.disabled import PATHS, DisabledDoor
 from gateway.door import Door
+from gateway.intake import Intake
+from gateway.integrations import Integrations
 from gateway.tokens import Keyring
-from runtime.health import Health, with_health
+from gateway.watch import AnswerWatch
+from runtime.health import Health, Receive, Scope, Send, with_health
 from runtime.logs import logger
 from runtime.process import serving
 from runtime.settings import PREFIX, Settings
@@ -24,7 +29,7 @@ log = logger(__name__)
 
 async def gateway(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop` is set. Until Kafka is there every delivery is answered 503, and Kommo comes again."""
-    keys = Keyring.from_settings(settings)
+    keys, integrations = Keyring.from_settings(settings), Integrations.from_settings(settings)
     health = Health("topics", "kafka", "accounts")
     accounts = Accounts()
     producer = Producer(settings, "gateway")
@@ -32,19 +37,27 @@ async def gateway(settings: Settings, stop: asyncio.Event) -> None:
     async def store(delivery: Delivery) -> asyncio.Future[Any]:
         return await producer.send(WEBHOOKS, Record(delivery.key, delivery.body, delivery.headers()))
 
-    door = Door(
+    intake = Intake(store, ack_seconds=settings.gateway_ack_seconds)
+    answers = AnswerWatch()
+    answers.show()
+    webhooks = Door(
         keys,
         accounts,
-        store,
+        intake,
+        answers,
         ready=lambda: not health.reasons.keys() & {"topics", "accounts"},
-        ack_seconds=settings.gateway_ack_seconds,
         body_seconds=settings.gateway_body_seconds,
     )
+    disabled = DisabledDoor(integrations, intake, ready=lambda: "topics" not in health.reasons)
+
+    def doors(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return (disabled if scope.get("path") in PATHS else webhooks)(scope, receive, send)
+
     served = asyncio.Event()
     watching = asyncio.create_task(watch(producer.ping, "kafka", health, served))
     try:
         async with serving(
-            with_health(health, door), settings.gateway_host, settings.gateway_port, f"{PREFIX}GATEWAY"
+            with_health(health, doors), settings.gateway_host, settings.gateway_port, f"{PREFIX}GATEWAY"
         ) as port:
             log.info("listening", host=settings.gateway_host, port=port)
             await until_there(lambda: ensure_topics(settings), "topics", health, stop, KafkaError, OSError)

@@ -21,7 +21,7 @@ from runtime.settings import Settings, use_console
 QUEUE_LINES = 10_000
 
 # Webhook addresses, dashboard tokens and passwords in URLs: whoever puts one into a line by mistake, it stays out.
-_SECRETS = re.compile(r"(/webhooks/)[^\s\"'?#]+|(kst_[0-9a-f]+_)[\w-]+|(://[^/\s:@]*:)[^@\s/]+(?=@)")
+_SECRETS = re.compile(r"(/webhooks/|signature=)[^\s\"'?#&]+|(kst_[0-9a-f]+_)[\w-]+|(://[^/\s:@]*:)[^@\s/]+(?=@)")
 
 
 def redact(text: str) -> str:

@@ -13,6 +13,15 @@ ANSWERS = Counter("kommo_streams_gateway_answers_total", "Answers of the gateway
 ANSWER_SECONDS = Histogram(
     "kommo_streams_gateway_answer_seconds", "From a delivery's whole body to its answer.", buckets=_SECONDS
 )
+NEAR_DISABLING = Gauge(
+    "kommo_streams_gateway_accounts_near_disabling",
+    "Accounts with that many bad answers of this gateway process in 2 hours, or more (Kommo disables above 100).",
+    ["threshold"],
+)
+WORST_ACCOUNT = Gauge(
+    "kommo_streams_gateway_worst_account_bad_answers",
+    "Bad answers of this gateway process in 2 hours to the account that got most of them.",
+)
 EVENTS = Counter("kommo_streams_events_total", "Events sent to kommo.events, by type.", ["type"])
 DEAD_LETTERS = Counter("kommo_streams_dead_letters_total", "Records set aside, by error class.", ["error_class"])
 BATCH_ROWS = Histogram("kommo_streams_batch_rows", "Records in a batch, by reader.", ["reader"], buckets=_ROWS)

@@ -82,6 +82,12 @@ class Settings(BaseSettings):
         5.0, gt=0, le=60, description="Longest wait for a request's whole body before it is cut off."
     )
 
+    integrations: SecretStr | None = Field(
+        None,
+        description="Your own integrations, CLIENT_UUID:CLIENT_SECRET, comma-separated: with the secret Kommo signs "
+        "the call that tells of a disabled one. Unset: GET /integrations/disabled answers 404.",
+    )
+
     dashboard_host: str = Field("127.0.0.1", description="Address the dashboard listens on.")
     dashboard_port: int = Field(8080, ge=0, le=65535, description="Port of the dashboard.")
     dashboard_url: str = Field("http://127.0.0.1:8080", description="How people reach the dashboard.")

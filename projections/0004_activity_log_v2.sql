@@ -74,11 +74,12 @@ CREATE FUNCTION kommo_projections.tell_value(value jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN length(told) > 60 THEN left(told, 59) || '…' ELSE told END
     FROM (
-        SELECT regexp_replace(
+        SELECT regexp_replace(regexp_replace(
             CASE jsonb_typeof(value)
                 WHEN 'array' THEN (SELECT string_agg(item #>> '{}', ', ') FROM jsonb_array_elements(value) AS item)
                 ELSE value #>> '{}'
-            END, '[\x01-\x1f\u202a-\u202e\u2066-\u2069]+', ' ', 'g') AS told
+            END, '[\x01-\x1f\u202a-\u202e\u2066-\u2069]+', ' ', 'g'),
+            '^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\dZ$', '\1 \2 UTC') AS told
     ) AS words
 $$;
 

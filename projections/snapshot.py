@@ -7,13 +7,13 @@ wire, and leaves out times and who did it.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
 from projections.columns import jsonb, number
 from projections.reading import LoggedEvent
-from schemas.wire import text_time
+from schemas.event import utc_text
+from schemas.wire import text_time, unix_seconds
 
 _PROVED = ("status_id", "pipeline_id", "responsible_user_id", "text")
 """Fields whose change a body itself proves (old_x beside x): an event of their own tells of it."""
@@ -102,10 +102,7 @@ def deadline(wire: dict[str, Any]) -> str | None:
     if seconds is None:
         microseconds = text_time(wire.get("complete_till"))
         seconds = microseconds // 1_000_000 if microseconds else None
-    if seconds is None or not 0 < seconds < 2**36:
-        return None
-    moment = dt.datetime(1970, 1, 1) + dt.timedelta(seconds=seconds)  # noqa: DTZ001 it is written as UTC
-    return f"{moment.isoformat()}Z"
+    return utc_text(seconds * 1_000_000) if seconds is not None and 0 < seconds < 2**36 else None
 
 
 def element(wire: dict[str, Any]) -> tuple[str, str] | None:
@@ -159,5 +156,11 @@ def _value(values: Any) -> Any:
         values = [values] if "value" in values else list(values.values())
     if not isinstance(values, list):
         return values
-    found = [item["value"] if isinstance(item, dict) and "value" in item else item for item in values]
+    found = [item["value"] if isinstance(item, dict) and "value" in item else _date(item) for item in values]
     return found[0] if len(found) == 1 else found
+
+
+def _date(item: Any) -> Any:
+    """Return the value of a date field, which alone comes bare, as RFC 3339 in UTC; anything else as it is."""
+    microseconds = unix_seconds(item)
+    return utc_text(microseconds) if microseconds else item

@@ -1,4 +1,4 @@
-"""The JSON API: /api/v1/activity, /api/v1/recent-updates and the live stream over both."""
+"""The JSON API: the lists under /api/v1, one for each view, and the live stream over two of them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from dashboard import cursor, parameters
 from dashboard.access import Access, Grant, unauthenticated
 from dashboard.database import Database
 from dashboard.live import Client, Live
-from dashboard.models import ActivityPage, RecentUpdatesPage
+from dashboard.models import ActivityPage, CallsPage, RecentUpdatesPage, TasksPage
 from dashboard.openapi import SECURITY, problems
 from dashboard.pages import Pages
+from dashboard.parameters import Parameter
 from dashboard.waiting import Waiting
-from projections.queries import ACTIVITY, RECENT_UPDATES, Filter, View
+from projections.queries import ACTIVITY, CALLS, RECENT_UPDATES, TASKS, Filter, View
 
 SESSION_COOKIE = "kommo_streams_session"
 PRIVATE = {"Cache-Control": "private, no-store"}
@@ -55,11 +56,13 @@ class Services:
         return grant
 
 
-async def _answer(services: Services, request: Request, view: View) -> Response:
+async def _answer(
+    services: Services, request: Request, view: View, accepted: tuple[Parameter, ...] = parameters.LIST
+) -> Response:
     grant = await services.reader(request)
-    values = parameters.read(request.query_params.multi_items(), parameters.LIST)
+    values = parameters.read(request.query_params.multi_items(), accepted)
     accounts = grant.narrowed(values.get("account"))
-    wanted = _filter(values, accounts)
+    wanted = _filter(view, values, accounts)
     after = _after(view, wanted, values.get("cursor"))
     limit = values.get("limit", parameters.DEFAULT_LIMIT)
     if "wait_for" in values:
@@ -73,7 +76,7 @@ async def _answer(services: Services, request: Request, view: View) -> Response:
     return Response(body, media_type="application/json", headers=PRIVATE)
 
 
-def _filter(values: Mapping[str, Any], accounts: tuple[int, ...] | None) -> Filter:
+def _filter(view: View, values: Mapping[str, Any], accounts: tuple[int, ...] | None) -> Filter:
     entity_type, entity_id = values.get("entity", (None, None))
     return Filter(
         accounts=accounts,
@@ -82,6 +85,7 @@ def _filter(values: Mapping[str, Any], accounts: tuple[int, ...] | None) -> Filt
         event_types=values.get("type", ()),
         since=values.get("since"),
         until=values.get("until"),
+        more=tuple((name, values[name]) for name in view.filters if name in values),
     )
 
 
@@ -115,10 +119,14 @@ _PAGED = (
 )
 
 
+def _described(accepted: tuple[Parameter, ...]) -> dict[str, Any]:
+    return {"parameters": [parameter.openapi() for parameter in accepted]}
+
+
 def router(services: Services) -> APIRouter:
     """Return the routes under /api/v1."""
     routes = APIRouter(prefix="/api/v1", dependencies=SECURITY, tags=["projections"])
-    listed: dict[str, Any] = {"parameters": [parameter.openapi() for parameter in parameters.LIST]}
+    listed = _described(parameters.LIST)
 
     @routes.get(
         "/activity",
@@ -143,6 +151,31 @@ def router(services: Services) -> APIRouter:
     )
     async def recent_updates(request: Request) -> Response:
         return await _answer(services, request, RECENT_UPDATES)
+
+    @routes.get(
+        "/tasks",
+        summary="The tasks: one row per task as it is now, last touched first",
+        description="Order: `occurred_at` (the task's newest event), account and task id, all descending. `since` and "
+        "`until` are about the deadline."
+        + _PAGED
+        + " A task that is touched while you page moves to the front: it is on a new first page.",
+        response_class=Response,
+        responses={200: {"model": TasksPage}, **problems(400, 401, 403, 500, 503, 504)},
+        openapi_extra=_described(parameters.TASKS),
+    )
+    async def tasks(request: Request) -> Response:
+        return await _answer(services, request, TASKS, parameters.TASKS)
+
+    @routes.get(
+        "/calls",
+        summary="The calls: one row per call, newest first",
+        description="Order: `occurred_at`, account and call id, all descending." + _PAGED,
+        response_class=Response,
+        responses={200: {"model": CallsPage}, **problems(400, 401, 403, 500, 503, 504)},
+        openapi_extra=_described(parameters.CALLS),
+    )
+    async def calls(request: Request) -> Response:
+        return await _answer(services, request, CALLS, parameters.CALLS)
 
     @routes.get(
         "/live",

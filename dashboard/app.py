@@ -31,7 +31,10 @@ _HEADERS = [
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
-_ELSEWHERE = "there is /, /api/v1/activity, /api/v1/recent-updates, /api/v1/live, /session and /openapi.json"
+_ELSEWHERE = (
+    "there is /, /api/v1/activity, /api/v1/recent-updates, /api/v1/tasks, /api/v1/calls, /api/v1/live, /session and "
+    "/openapi.json"
+)
 
 
 def build(settings: Settings, services: Services) -> ASGIApp:

@@ -28,7 +28,8 @@ class CursorError(ValueError):
 
 def _fingerprint(view: View, wanted: Filter) -> bytes:
     filters = [wanted.entity_type, wanted.entity_id, wanted.event_types, wanted.since, wanted.until]
-    text = orjson.dumps([view.projection, view.version, wanted.accounts, *filters])
+    more = [wanted.more] if wanted.more else []  # only then: cursors of lists without them stay good
+    text = orjson.dumps([view.projection, view.version, wanted.accounts, *filters, *more])
     return hashlib.sha256(text).digest()[:_FINGERPRINT_BYTES]
 
 
@@ -48,8 +49,8 @@ def decode(view: View, wanted: Filter, text: str) -> Key:
         raise CursorError("is no cursor: take next_cursor of an answer as it is") from None
     if not hmac.compare_digest(raw[:_FINGERPRINT_BYTES], _fingerprint(view, wanted)):
         raise CursorError(
-            "belongs to another query: keep account, entity, type, since, until and the address as they were "
-            "(limit may change), or start without a cursor"
+            "belongs to another query: keep the address and its other parameters as they were (limit may change), "
+            "or start without a cursor"
         )
     return _key(view, values)
 

@@ -129,5 +129,6 @@ class Database:
 
 _EVERYTHING = """
 SELECT (SELECT 1 FROM kommo.activity_log LIMIT 0), (SELECT 1 FROM kommo.recent_updates LIMIT 0),
+       (SELECT 1 FROM kommo.tasks LIMIT 0), (SELECT 1 FROM kommo.calls LIMIT 0),
        (SELECT 1 FROM kommo.access_tokens LIMIT 0), (SELECT 1 FROM kommo_projections.positions LIMIT 0)
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -64,6 +64,66 @@ class RecentUpdatesPage(BaseModel):
     """A page of the recent updates: last touched first."""
 
     items: list[RecentUpdate]
+    next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last.")
+
+
+class Task(BaseModel):
+    """One task as its newest snapshots describe it."""
+
+    account_id: int
+    task_id: str = Field(examples=["1564671"])
+    state: Literal["open", "completed", "deleted"]
+    text: str | None
+    task_type: int | None = Field(description="Kommo's number of the kind of task: 1 is a follow-up, 2 a meeting.")
+    entity_type: str | None = Field(description="What it is on: contact, lead, company or customer.")
+    entity_id: str | None
+    responsible_user_id: int | None
+    deadline: dt.datetime | None = Field(description="In UTC.")
+    overdue: bool = Field(description="Whether it is open and its deadline has passed.")
+    result: str | None = Field(description="What came of it, as written when it was closed or later.")
+    created_at: dt.datetime | None
+    completed_at: dt.datetime | None = Field(description="Since when it is closed; null while it is open.")
+    reopened_at: dt.datetime | None = Field(description="When it was last opened again after it had been closed.")
+    occurred_at: dt.datetime = Field(description="When the last event happened, in UTC.")
+    url: str | None = Field(description="The list of tasks in Kommo.")
+    event_id: uuid.UUID = Field(description="The last event.")
+
+
+class TasksPage(BaseModel):
+    """A page of the tasks: last touched first."""
+
+    items: list[Task]
+    next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last.")
+
+
+class Call(BaseModel):
+    """One call, however many notes told of it."""
+
+    account_id: int
+    call_id: str = Field(
+        description="The telephone system's id (UNIQ); `note:` and the note's id where it gave none; or `digest:` and "
+        "a hash.",
+        examples=["pbx-2026-000017"],
+    )
+    entity_type: str = Field(description="What it was first noted on.", examples=["contact"])
+    entity_id: str
+    direction: Literal["in", "out"] | None
+    phone: str | None
+    duration_seconds: int | None
+    outcome: str | None = Field(description="How it ended, for example conversation or busy.")
+    result: str | None = Field(description="What came of it, as the telephone system says it.")
+    source: str | None = Field(description="The telephone system.")
+    recording_url: str | None
+    responsible_user_id: int | None
+    occurred_at: dt.datetime = Field(description="When it was first noted, in UTC.")
+    event_id: uuid.UUID = Field(description="The event that told of it first.")
+    url: str | None = Field(description="The entity in Kommo.")
+
+
+class CallsPage(BaseModel):
+    """A page of the calls: newest first."""
+
+    items: list[Call]
     next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last.")
 
 

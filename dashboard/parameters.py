@@ -14,8 +14,11 @@ from schemas.catalogue import EVENT_TYPES
 
 DEFAULT_LIMIT, MOST_ROWS = 50, 500
 MOST_CURSOR = 2048
+TASK_STATES = ["open", "completed", "deleted"]
+DIRECTIONS = ["in", "out"]
 
 _ACCOUNT = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+_USER = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 _ENTITY = re.compile(r"([a-z][a-z0-9_]{0,63})(?:/([^\s\x00-\x1f\x7f]{1,128}))?", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
@@ -33,6 +36,25 @@ def _entity(text: str) -> tuple[str, str | None]:
     if found is None:
         raise ValueError("must be an entity type or type/id, for example lead or lead/123")
     return found[1], found[2]
+
+
+def _one_of(*accepted: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in accepted:
+            raise ValueError(f"must be {', '.join(accepted[:-1])} or {accepted[-1]}")
+        return text
+
+    return read
+
+
+def _truth(text: str) -> bool:
+    return _one_of("true", "false")(text) == "true"
+
+
+def _user(text: str) -> int:
+    if not _USER.fullmatch(text) or int(text) >= 2**63:
+        raise ValueError("must be the number of a user of Kommo, for example 11087123")
+    return int(text)
 
 
 def _event_type(text: str) -> str:
@@ -105,23 +127,8 @@ ACCOUNT = Parameter(
     "Only this Kommo account. Without it: every account the token is for.",
     {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
 )
-LIST = (
-    ACCOUNT,
-    Parameter(
-        "entity",
-        _entity,
-        "Only entities of this type (`lead`), or one entity (`lead/123`).",
-        {"type": "string", "pattern": r"^[a-z][a-z0-9_]{0,63}(/\S{1,128})?$", "examples": ["lead", "lead/123"]},
-    ),
-    Parameter(
-        "type",
-        _event_type,
-        "Only events of this type; may be given several times.",
-        {"type": "string", "enum": list(EVENT_TYPES)},
-        repeats=True,
-    ),
-    Parameter("since", _time, "Only what happened at this time or later.", _DATE_TIME),
-    Parameter("until", _time, "Only what happened before this time.", _DATE_TIME),
+_ENTITY_SCHEMA = {"type": "string", "pattern": r"^[a-z][a-z0-9_]{0,63}(/\S{1,128})?$", "examples": ["lead", "lead/123"]}
+_PAGING = (
     Parameter(
         "limit",
         _limit,
@@ -140,6 +147,63 @@ LIST = (
         "Answer once this event is visible here (read your own write); at most 10 s, then 504.",
         {"type": "string", "format": "uuid"},
     ),
+)
+LIST = (
+    ACCOUNT,
+    Parameter("entity", _entity, "Only entities of this type (`lead`), or one entity (`lead/123`).", _ENTITY_SCHEMA),
+    Parameter(
+        "type",
+        _event_type,
+        "Only events of this type; may be given several times.",
+        {"type": "string", "enum": list(EVENT_TYPES)},
+        repeats=True,
+    ),
+    Parameter("since", _time, "Only what happened at this time or later.", _DATE_TIME),
+    Parameter("until", _time, "Only what happened before this time.", _DATE_TIME),
+    *_PAGING,
+)
+TASKS = (
+    ACCOUNT,
+    Parameter(
+        "entity",
+        _entity,
+        "Only tasks on entities of this type (`lead`), or on one entity (`lead/123`).",
+        _ENTITY_SCHEMA,
+    ),
+    Parameter("state", _one_of(*TASK_STATES), "Only tasks in this state.", {"type": "string", "enum": TASK_STATES}),
+    Parameter(
+        "responsible",
+        _user,
+        "Only tasks of this user of Kommo.",
+        {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+    ),
+    Parameter(
+        "overdue",
+        _truth,
+        "`true`: only open tasks whose deadline has passed; `false`: only all others.",
+        {"type": "boolean"},
+    ),
+    Parameter("since", _time, "Only tasks whose deadline is at this time or later.", _DATE_TIME),
+    Parameter("until", _time, "Only tasks whose deadline is before this time.", _DATE_TIME),
+    *_PAGING,
+)
+CALLS = (
+    ACCOUNT,
+    Parameter(
+        "entity",
+        _entity,
+        "Only calls on entities of this type (`contact`), or on one entity (`contact/123`).",
+        _ENTITY_SCHEMA,
+    ),
+    Parameter(
+        "direction", _one_of(*DIRECTIONS), "Only calls in this direction.", {"type": "string", "enum": DIRECTIONS}
+    ),
+    Parameter("since", _time, "Only calls at this time or later.", _DATE_TIME),
+    Parameter("until", _time, "Only calls before this time.", _DATE_TIME),
+    Parameter(
+        "recording", _truth, "`true`: only calls with a recording; `false`: only those without.", {"type": "boolean"}
+    ),
+    *_PAGING,
 )
 
 

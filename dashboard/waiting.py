@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass
 
 from dashboard.database import DatabaseAway
-from projections.queries import RECENT_UPDATES, Accounts, Connection, View, visible
+from projections.queries import ACTIVITY, Accounts, Connection, View, visible
 from runtime.logs import logger
 from runtime.problem import Problem
 from schemas.errors import ErrorClass
@@ -23,12 +23,12 @@ _POLL_SECONDS = 0.03
 class _Waiter:
     event: uuid.UUID
     accounts: Accounts
-    folded: bool  # recent_updates must have read it too
+    projection: str | None  # which must have read it too, beside the activity log
     seen: asyncio.Future[None]
 
-    def look(self, account: int, folded: bool) -> None:
+    def look(self, account: int, folded: frozenset[str]) -> None:
         may_see = self.accounts is None or account in self.accounts
-        if may_see and (folded or not self.folded) and not self.seen.done():
+        if may_see and (self.projection is None or self.projection in folded) and not self.seen.done():
             self.seen.set_result(None)
 
 
@@ -50,7 +50,8 @@ class Waiting:
         """
         if self._closed or len(self._waiters) >= MOST_WAITING:
             raise self._unavailable()
-        waiter = _Waiter(event, accounts, view is RECENT_UPDATES, asyncio.get_running_loop().create_future())
+        projection = None if view is ACTIVITY else view.projection
+        waiter = _Waiter(event, accounts, projection, asyncio.get_running_loop().create_future())
         self._waiters.add(waiter)
         if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._poll())

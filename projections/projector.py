@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import pkgutil
+import re
 from collections.abc import Sequence
+from importlib import resources
+from typing import cast
 
 from aiokafka.errors import KafkaError
 
-from projections.activity_log import ActivityLog
+from projections.names import PROJECTIONS
 from projections.projection import Projection
-from projections.recent_updates import RecentUpdates
 from projections.runner import Runner
 from runtime.health import Health, with_health
 from runtime.migrations import Migration, migrate, migration
@@ -20,18 +23,18 @@ from runtime.waiting import until_there, watching
 from streams.producer import Producer
 from streams.topics import ensure_topics
 
-PROJECTIONS: dict[str, type[Projection]] = {"activity_log": ActivityLog, "recent_updates": RecentUpdates}
+_MIGRATION = re.compile(r"[0-9]{4}_[a-z0-9_]+\.sql")
 
 
 def migrations() -> list[Migration]:
-    """Return the migrations of the projections' tables, in order."""
-    names = (
-        "0001_projections.sql",
-        "0002_activity_log_v1.sql",
-        "0003_recent_updates_v1.sql",
-        "0004_activity_log_v2.sql",
-    )
+    """Return the migrations of the projections' tables: the numbered SQL files of this package, in order."""
+    names = sorted(file.name for file in resources.files("projections").iterdir() if _MIGRATION.fullmatch(file.name))
     return [migration("projections", name) for name in names]
+
+
+def made(name: str) -> Projection:
+    """Return a new instance of the projection of this name."""
+    return cast(Projection, pkgutil.resolve_name(PROJECTIONS[name])())
 
 
 async def apply_migrations(settings: Settings) -> None:
@@ -67,8 +70,7 @@ async def projector(settings: Settings, stop: asyncio.Event, names: Sequence[str
         health.ready("kafka")
         try:
             runners = [
-                Runner(settings, PROJECTIONS[name](), cluster.cluster_id, letters, health)
-                for name in (names or PROJECTIONS)
+                Runner(settings, made(name), cluster.cluster_id, letters, health) for name in (names or PROJECTIONS)
             ]
             async with (
                 watching(letters.ping, "kafka", health),

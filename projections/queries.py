@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 Key = tuple[Any, ...]
@@ -27,11 +27,16 @@ class Connection(Protocol):
         ...
 
 
+Condition = Callable[[Any, Callable[[Any, str], str]], str]
+"""Makes SQL of a filter's value; a value that is an argument is given to the function, with its type, for its place."""
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """A view that can be paged: `order` names the columns of a total order, all descending, occurred_at first.
 
-    `projection` and `version` say which tables the view reads now; cache keys and positions contain them.
+    `projection` and `version` say which tables the view reads now; cache keys and positions contain them. `time` is
+    the column that since and until are about, `filters` what else this view can be filtered by.
     """
 
     name: str
@@ -39,6 +44,8 @@ class View:
     version: int
     columns: tuple[str, ...]
     order: tuple[tuple[str, str], ...]  # column and PostgreSQL type
+    time: str = "occurred_at"
+    filters: Mapping[str, Condition] = field(default_factory=dict, compare=False)
 
     def key_of(self, row: dict[str, Any]) -> Key:
         """Return the place of a row."""
@@ -90,9 +97,77 @@ RECENT_UPDATES = View(
 )
 
 
+# Fixed texts for what is true or false: a plan that is kept for any value could not use the indexes for these.
+TASKS = View(
+    name="kommo.tasks",
+    projection="tasks",
+    version=1,
+    columns=(
+        "account_id",
+        "task_id",
+        "state",
+        "text",
+        "task_type",
+        "entity_type",
+        "entity_id",
+        "responsible_user_id",
+        "deadline",
+        "overdue",
+        "result",
+        "created_at",
+        "completed_at",
+        "reopened_at",
+        "occurred_at",
+        "url",
+        "event_id",
+    ),
+    order=(("occurred_at", "timestamptz"), ("account_id", "bigint"), ("task_id", "text")),
+    time="deadline",
+    filters={
+        "state": lambda value, add: f"state = {add(value, 'text')}",
+        "responsible": lambda value, add: f"responsible_user_id = {add(value, 'bigint')}",
+        "overdue": lambda value, _: "overdue" if value else "NOT overdue",
+    },
+)
+
+CALLS = View(
+    name="kommo.calls",
+    projection="calls",
+    version=1,
+    columns=(
+        "account_id",
+        "call_id",
+        "entity_type",
+        "entity_id",
+        "direction",
+        "phone",
+        "duration_seconds",
+        "outcome",
+        "result",
+        "source",
+        "recording_url",
+        "responsible_user_id",
+        "occurred_at",
+        "event_id",
+        "url",
+    ),
+    order=(("occurred_at", "timestamptz"), ("account_id", "bigint"), ("call_id", "text")),
+    filters={
+        "direction": lambda value, add: f"direction = {add(value, 'text')}",
+        "recording": lambda value, _: f"recording_url IS {'NOT ' if value else ''}NULL",
+    },
+)
+
+VIEWS = (ACTIVITY, RECENT_UPDATES, TASKS, CALLS)
+"""Every view that can be paged."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which rows: of these accounts, this entity, these event types, in [since, until)."""
+    """Which rows: of these accounts, this entity, these event types, in [since, until) of the view's time.
+
+    `more` has the view's own filters, each with its value.
+    """
 
     accounts: Accounts
     entity_type: str | None = None
@@ -100,6 +175,7 @@ class Filter:
     event_types: tuple[str, ...] = ()
     since: dt.datetime | None = None
     until: dt.datetime | None = None
+    more: tuple[tuple[str, Any], ...] = ()
 
 
 class _Arguments:
@@ -143,9 +219,10 @@ def _conditions(view: View, wanted: Filter, after: Key | None, arguments: _Argum
     if wanted.event_types:
         conditions.append(f"event_type = ANY({arguments.add(list(wanted.event_types), 'text[]')})")
     if wanted.since is not None:
-        conditions.append(f"occurred_at >= {arguments.add(wanted.since, 'timestamptz')}")
+        conditions.append(f"{view.time} >= {arguments.add(wanted.since, 'timestamptz')}")
     if wanted.until is not None:
-        conditions.append(f"occurred_at < {arguments.add(wanted.until, 'timestamptz')}")
+        conditions.append(f"{view.time} < {arguments.add(wanted.until, 'timestamptz')}")
+    conditions += [view.filters[name](value, arguments.add) for name, value in wanted.more]
     if after is not None:
         places = [arguments.add(value, sql_type) for value, (_, sql_type) in zip(after, view.order, strict=True)]
         names = ", ".join(column for column, _ in view.order)
@@ -172,18 +249,26 @@ async def page(
 
 # The table, not the view: the view shows repeated deletes as one, and each of them can be waited for.
 _VISIBLE = f"""
-SELECT a.event_id, a.account_id, coalesce(p.position > a.log_offset, false) AS folded
+SELECT a.event_id, a.account_id, ARRAY(
+    SELECT p.projection
+    FROM unnest($2::text[], $3::int[]) AS shown (projection, version)
+    JOIN kommo_projections.positions AS p USING (projection, version)
+    WHERE p.partition = a.log_partition AND p.position > a.log_offset
+) AS folded
 FROM kommo_projections.{ACTIVITY.projection}_v{ACTIVITY.version} AS a
-LEFT JOIN kommo_projections.positions AS p
-  ON p.projection = $2 AND p.version = $3 AND p.partition = a.log_partition
 WHERE a.event_id = ANY($1::uuid[])
 """  # noqa: S608 - constants of this module
 
 
-async def visible(connection: Connection, events: Sequence[uuid.UUID]) -> list[tuple[uuid.UUID, int, bool]]:
-    """Return (event, account, in recent_updates too) for each of these events that is in the activity log."""
-    rows = await connection.fetch(_VISIBLE, list(events), RECENT_UPDATES.projection, RECENT_UPDATES.version)
-    return [(row["event_id"], row["account_id"], row["folded"]) for row in rows]
+async def visible(connection: Connection, events: Sequence[uuid.UUID]) -> list[tuple[uuid.UUID, int, frozenset[str]]]:
+    """Return (event, account, projections that have read it) for each of these events that is in the activity log.
+
+    Of the activity log's own projection that says nothing: it may have moved on since.
+    """
+    others = [view for view in VIEWS if view is not ACTIVITY]
+    names, versions = [view.projection for view in others], [view.version for view in others]
+    rows = await connection.fetch(_VISIBLE, list(events), names, versions)
+    return [(row["event_id"], row["account_id"], frozenset(row["folded"])) for row in rows]
 
 
 _PROGRESS = """

@@ -11,6 +11,7 @@ from typing import Any
 import click
 from pydantic import SecretStr
 
+from projections.names import PROJECTIONS
 from runtime.process import StartError, run
 from runtime.settings import PREFIX, Settings, SettingsError, load_settings, unknown_settings
 
@@ -51,7 +52,7 @@ def ingest() -> None:
     "--projection",
     "names",
     multiple=True,
-    type=click.Choice(["activity_log", "recent_updates"]),
+    type=click.Choice(list(PROJECTIONS)),
     help="Run only this projection (may be given more than once). Default: all.",
 )
 def projector(names: tuple[str, ...]) -> None:

@@ -1,6 +1,6 @@
 // The page: trades the code in its address for a session, then shows what the live stream tells.
 
-import { Rows, card, event, refreshTimes } from "./rows.js";
+import { Rows, call, card, event, refreshTimes, task } from "./rows.js";
 
 const find = (id) => document.getElementById(id);
 const HOW = ["Nothing has happened yet.", "Let Kommo post its webhooks to the gateway, or post one yourself: the first event shows here by itself."];
@@ -8,6 +8,12 @@ const HOW = ["Nothing has happened yet.", "Let Kommo post its webhooks to the ga
 const recent = new Rows(find("recent"), card, (row) => `${row.account_id}/${row.entity_type}/${row.entity_id}`, HOW);
 const activity = new Rows(find("activity"), event, (row) => `${row.account_id}/${row.event_id}`, HOW);
 
+const tasks = new Rows(find("tasks"), task, (row) => `${row.account_id}/${row.task_id}`, ["No tasks yet.", "A task that is made in Kommo shows here."]);
+const calls = new Rows(find("calls"), call, (row) => `${row.account_id}/${row.entity_type}/${row.entity_id}/${row.call_id}`, ["No calls yet.", "A call that is logged on a lead, contact or company shows here."]);
+const LISTS = [["tasks", tasks], ["calls", calls]];
+const ALL = [recent, activity, tasks, calls];
+
+let looking = null;
 let stream = null;
 let retry = 0;
 let several = false;
@@ -39,8 +45,7 @@ async function useCode() {
 
 function showEntry(reason) {
   stream?.close();
-  recent.reset();
-  activity.reset();
+  for (const rows of ALL) rows.reset();
   // The next session may see other accounts.
   find("account").replaceChildren();
   several = false;
@@ -70,6 +75,23 @@ function show(rows, page) {
   return rows.show(page.items, several && find("account").value === "");
 }
 
+/** Ask for the lists that the stream does not carry. */
+async function look() {
+  looking = null;
+  const account = find("account").value;
+  const query = account ? `?limit=30&account=${encodeURIComponent(account)}` : "?limit=30";
+  for (const [name, rows] of LISTS) {
+    const answer = await fetch(`/api/v1/${name}${query}`).catch(() => null);
+    // What was asked for another account, or before signing out, is no longer wanted.
+    if (answer?.ok && account === find("account").value && !find("board").hidden) show(rows, await answer.json());
+  }
+}
+
+/** Look again once what the stream told of is in every list, and a first page that was kept before it is a second old. */
+function lookSoon() {
+  looking ??= setTimeout(look, 1200);
+}
+
 function connect() {
   stream?.close();
   const account = find("account").value;
@@ -84,9 +106,13 @@ function connect() {
     if (reading) state("live", "Live");
     else state("down", `Waiting: ${reason}`);
   });
-  opened.addEventListener("recent_updates", ({ data }) => show(recent, JSON.parse(data)));
+  opened.addEventListener("recent_updates", ({ data }) => {
+    show(recent, JSON.parse(data));
+    lookSoon();
+  });
   opened.addEventListener("activity", ({ data }) => {
     const fresh = show(activity, JSON.parse(data));
+    lookSoon();
     if (fresh > 0) find("news").textContent = fresh === 1 ? "1 new event" : `${fresh} new events`;
   });
   opened.addEventListener("error", () => {
@@ -130,8 +156,7 @@ async function start() {
 }
 
 find("account").addEventListener("change", () => {
-  recent.reset();
-  activity.reset();
+  for (const rows of ALL) rows.reset();
   connect();
 });
 find("leave").addEventListener("click", async () => {
@@ -141,4 +166,5 @@ find("leave").addEventListener("click", async () => {
 // An address with a code that is opened in this tab changes only the fragment.
 addEventListener("hashchange", start);
 setInterval(refreshTimes, 10000);
+setInterval(() => find("board").hidden || lookSoon(), 15000); // a task becomes overdue by itself
 start();

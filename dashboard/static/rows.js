@@ -7,10 +7,15 @@ const ICONS = {
   lead: "M4 5h16l-6 8v6l-4-2v-4z",
   contact: "M12 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM4.5 20a7.5 7.5 0 0 1 15 0",
   company: "M5 20V5l8-2v17M13 9h6v11M3 20h18M8.5 8.5h1M8.5 12h1M8.5 15.5h1",
+  customer: "M12 4l2.4 5 5.6.8-4 3.9.9 5.5-4.9-2.6-4.9 2.6.9-5.5-4-3.9 5.6-.8z",
   task: "M5 4h14v16H5zM8.5 12l2.5 2.5 4.5-5",
+  unsorted: "M4 13l3-8h10l3 8v6H4zM4 13h5l1 3h4l1-3h5",
+  catalog_element: "M12 3l8 4.5v9L12 21l-8-4.5v-9zM4 7.5l8 4.5 8-4.5M12 12v9",
+  talk: "M4 5h16v11H10l-5 4v-4H4z",
+  call: "M6 3l4 5-2.5 2.5a13 13 0 0 0 6 6L16 14l5 4-3 3C10 21 3 14 3 6z",
   other: "M12 4v16M4 12h16",
 };
-const KINDS = new Set(["lead", "contact", "company", "task"]);
+const KINDS = new Set(Object.keys(ICONS));
 const kindOf = (type) => (KINDS.has(type) ? type : "other");
 
 function element(name, className, ...children) {
@@ -78,6 +83,58 @@ export function card(row, several) {
     element("h3", "title", title),
     time(row.occurred_at),
     element("p", "summary", row.summary),
+    meta,
+  );
+}
+
+/** A card of the tasks. */
+export function task(row, several) {
+  const late = row.overdue ? "overdue" : row.state;
+  const tones = { completed: "made", deleted: "gone", overdue: "failed" };
+  const meta = element(
+    "p", "meta",
+    element("span", `chip ${tones[late] ?? ""}`, late),
+    row.deadline ? element("span", "tag", "due ", time(row.deadline)) : null,
+    row.entity_type ? element("span", "tag", `${row.entity_type} ${row.entity_id}`) : null,
+    row.responsible_user_id ? element("span", "tag", `user ${row.responsible_user_id}`) : null,
+    account(row, several),
+  );
+  return element(
+    "li", `card task${row.state === "deleted" ? " deleted" : ""}`,
+    icon("task"),
+    element("h3", "title", row.text || `Task ${row.task_id}`),
+    time(row.occurred_at),
+    row.result ? element("p", "summary", `Result: ${row.result}`) : null,
+    meta,
+  );
+}
+
+/** A card of the calls. */
+export function call(row, several) {
+  const way = row.direction === "in" ? "from" : "to";
+  const link = safeLink(row.recording_url);
+  let recording = null;
+  if (link) {
+    recording = element("a", "tag", "Recording");
+    recording.href = link;
+    recording.target = "_blank";
+    recording.rel = "noopener noreferrer";
+  }
+  const meta = element(
+    "p", "meta",
+    row.outcome ? element("span", `chip plain ${outcomeTone(row.outcome)}`, row.outcome) : null,
+    row.duration_seconds === null ? null : element("span", "tag", duration(row.duration_seconds * 1000)),
+    element("span", "tag", `${row.entity_type} ${row.entity_id}`),
+    row.responsible_user_id ? element("span", "tag", `user ${row.responsible_user_id}`) : null,
+    recording,
+    account(row, several),
+  );
+  return element(
+    "li", "card call",
+    icon("call"),
+    element("h3", "title", `Call ${way} ${row.phone || "an unknown number"}`),
+    time(row.occurred_at),
+    row.result ? element("p", "summary", row.result) : null,
     meta,
   );
 }

@@ -51,13 +51,16 @@ export function outcomeTone(outcome) {
   return /^(success|succeeded|ok|done|conversation)$/i.test(outcome) ? "success" : "";
 }
 
-/** A field's name as words: "status_id" as "status" */
-export const fieldName = (name) => name.replace(/_id$/, "").replaceAll("_", " ");
+/** A field's name as words: "status_id" as "status", a custom field as it is called */
+export function fieldName(name) {
+  return name.startsWith("custom_fields.") ? name.slice(14) : name.replace(/_id$/, "").replaceAll("_", " ");
+}
 
 /** A JSON value for a person; long ones are cut. */
 export function plain(value) {
   if (value === undefined || value === null || value === "") return "—";
-  const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+  const flat = Array.isArray(value) && value.every((item) => typeof item !== "object");
+  const text = flat ? value.join(", ") || "—" : typeof value === "object" ? JSON.stringify(value) : String(value);
   return text.length > 160 ? `${text.slice(0, 157)}…` : text;
 }
 

@@ -25,8 +25,12 @@ from pydantic import SecretStr
 
 from agents.ingest import GROUP
 from gateway.tokens import Keyring, Token
+from projections.calls import Calls
+from projections.folding import Folding, Key, State
+from projections.names import PROJECTIONS
 from projections.reading import LoggedEvent, read_event
-from projections.recent_updates import ENTITIES, State
+from projections.recent_updates import RecentUpdates
+from projections.tasks import Tasks
 from runtime.settings import PREFIX, Settings
 from schemas.decoder import decode
 from schemas.delivery import read_delivery
@@ -376,7 +380,7 @@ async def committed(settings: Settings) -> AsyncIterator[Callable[[], Awaitable[
 
 
 async def _positions(connection: Any) -> dict[str, dict[int, int]]:
-    found: dict[str, dict[int, int]] = {"activity_log": {}, "recent_updates": {}}
+    found: dict[str, dict[int, int]] = {name: {} for name in PROJECTIONS}
     rows = await connection.fetch("SELECT projection, partition, position FROM kommo_projections.positions")
     for row in rows:
         found[row["projection"]][row["partition"]] = row["position"]
@@ -384,7 +388,7 @@ async def _positions(connection: Any) -> dict[str, dict[int, int]]:
 
 
 async def drained(settings: Settings, seconds: float = 90) -> None:
-    """Wait until ingest committed the end of kommo.webhooks and both projections stand at the end of kommo.events."""
+    """Wait until ingest committed the end of kommo.webhooks and all projections stand at the end of kommo.events."""
     connection = await _connect(settings)
     behind: object = None
 
@@ -440,22 +444,20 @@ class Ledger:
                     deleted = deletes
         return found
 
-    def recent(self) -> dict[tuple[int, str, str], tuple[Any, ...]]:
-        """The rows of recent_updates, folded in an order of its own."""
-        states: dict[tuple[int, str, str], State] = {}
-        events = self.events[:]
+    def folded(self, projection: Folding[Any]) -> dict[Key, tuple[Any, ...]]:
+        """The rows of a projection that folds, in an order of its own: its columns by key."""
+        states: dict[Key, State] = {}
+        events = [event for event in self.events if projection.folds(event)]
         random.Random(5).shuffle(events)
         for event in events:
-            if event.entity_type in ENTITIES and event.kind.name != "kommo.unrecognized":
-                key = (event.account_id, event.entity_type, event.entity_id)
-                states.setdefault(key, State()).fold(event)
+            states.setdefault(projection.key_of(event), projection.state()).fold(event)
         return {key: state.columns() for key, state in states.items()}
 
 
 async def balance(
     settings: Settings, accepted: Mapping[tuple[int, bytes], int], sent: Mapping[tuple[int, bytes], int]
 ) -> Ledger:
-    """Check that every accepted delivery is in the log, and each of its events in both tables exactly once."""
+    """Check that every accepted delivery is in the log, and each of its events in every table exactly once."""
     raw = await everything(settings, WEBHOOKS)
     stored = Counter((int(record.key), record.value) for record in raw)
     lost = {name for name, count in accepted.items() if stored[name] < count}
@@ -484,7 +486,7 @@ async def balance(
     try:
         await _check_tables(connection, ledger)
         wanted = {partition.partition: end for partition, end in (await _ends(settings, EVENTS)).items()}
-        assert await _positions(connection) == {"activity_log": wanted, "recent_updates": wanted}
+        assert await _positions(connection) == dict.fromkeys(PROJECTIONS, wanted)
     finally:
         await connection.close()
     print(
@@ -517,17 +519,25 @@ async def _check_tables(connection: Any, ledger: Ledger) -> None:
     assert max(shown.values(), default=1) == 1
     assert set(shown) == ledger.shown(), _difference(set(shown), ledger.shown())
 
-    columns = "title, event_type, summary, responsible_user_id, occurred_at, url, deleted, event_id"
-    recent = {
-        (row[0], row[1], row[2]): (*tuple(row)[3:10], str(row[10]))
-        for row in await connection.fetch(
-            f"SELECT account_id, entity_type, entity_id, {columns} FROM kommo.recent_updates"
+    for projection in (RecentUpdates(), Tasks(), Calls()):
+        await _check_folded(connection, ledger, projection)
+
+
+async def _check_folded(connection: Any, ledger: Ledger, projection: Folding[Any]) -> None:
+    keys, columns = [name for name, _ in projection.key], projection.columns
+    rows = await connection.fetch(
+        f"SELECT {', '.join((*keys, *columns))} FROM kommo_projections.{projection.name}_v{projection.version}"
+    )
+    found = {
+        tuple(row[name] for name in keys): tuple(
+            str(row[name]) if name == "event_id" else row[name] for name in columns
         )
+        for row in rows
     }
-    expected = ledger.recent()
-    assert recent.keys() == expected.keys()
-    wrong = {key: (recent[key], row) for key, row in expected.items() if recent[key] != row}
-    assert not wrong, f"{len(wrong)} rows of recent_updates differ: {next(iter(wrong.items()))}"
+    expected = ledger.folded(projection)
+    assert found.keys() == expected.keys()
+    wrong = {key: (found[key], row) for key, row in expected.items() if found[key] != row}
+    assert not wrong, f"{len(wrong)} rows of {projection.name} differ: {next(iter(wrong.items()))}"
 
 
 def _difference(found: set[str], wanted: set[str]) -> str:

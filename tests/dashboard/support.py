@@ -19,7 +19,7 @@ from dashboard import tokens
 from dashboard.migrations import migrations
 from dashboard.process import dashboard
 from projections.projector import migrations as projection_migrations
-from projections.queries import ACTIVITY, RECENT_UPDATES
+from projections.queries import VIEWS
 from runtime.migrations import migrate
 from runtime.settings import Settings
 from tests.conftest import free_port
@@ -123,6 +123,23 @@ class Rows:
                 self.offsets[-1] = self.offsets.get(-1, 0) + 1
                 await self.position("recent_updates", self.offsets[-1], 0)
 
+    async def task(self, account: int = ONE, at: dt.datetime = NOON, **columns: Any) -> None:
+        """A row of tasks; `columns` replace those of the table."""
+        told = {"task_id": "1", "status": "open", "text": "Call back", "responsible_user_id": 7}
+        await self._row("tasks_v1", {"account_id": account, "occurred_at": at, **told, **columns})
+
+    async def call(self, account: int = ONE, at: dt.datetime = NOON, **columns: Any) -> None:
+        """A row of calls; `columns` replace those of the table."""
+        told = {"call_id": "u-1", "entity_type": "lead", "entity_id": "1", "direction": "in", "duration_seconds": 65}
+        await self._row("calls_v1", {"account_id": account, "occurred_at": at, **told, **columns})
+
+    async def _row(self, table: str, columns: dict[str, Any]) -> None:
+        columns = {"event_id": uuid.uuid4(), "state": "{}", **columns}
+        places = ", ".join(f"${number}" for number in range(1, len(columns) + 1))
+        await self.connection.execute(
+            f"INSERT INTO kommo_projections.{table} ({', '.join(columns)}) VALUES ({places})", *columns.values()
+        )
+
     async def position(self, projection: str, position: int, partition: int = 0) -> None:
         await self.connection.execute(
             "INSERT INTO kommo_projections.positions VALUES ($1, $4, $2, 'kommo.events.g1', 'cluster', $3) "
@@ -131,7 +148,7 @@ class Rows:
             projection,
             partition,
             position,
-            {view.projection: view.version for view in (ACTIVITY, RECENT_UPDATES)}[projection],
+            {view.projection: view.version for view in VIEWS}[projection],
         )
 
     async def token(self, *accounts: int, expires_at: dt.datetime | None = None, kind: str = "api") -> str:

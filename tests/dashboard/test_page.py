@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -155,3 +156,42 @@ async def test_an_outage_shows_and_a_revoked_session_leads_to_the_door(page: Pag
         await rows.connection.execute("UPDATE kommo.access_tokens SET revoked_at = now()")
         await expect(page.locator("#entry")).to_be_visible(timeout=8000)
         await expect(page.locator("main")).to_be_hidden()
+
+
+async def test_tasks_and_calls_have_their_lists(page: Page, board: Board, rows: Rows) -> None:
+    now = dt.datetime.now(dt.UTC)
+    late = {"status": "open", "deadline": now - dt.timedelta(hours=2), "responsible_user_id": 7}
+    await rows.task(at=now, task_id="1", text="Call <b>Anna</b>", entity_type="lead", entity_id="5", **late)
+    await rows.task(at=now - dt.timedelta(1), task_id="2", text="Send offer", status="completed", result="Will buy")
+    recorded = {"recording_url": "https://pbx.example/1.mp3", "outcome": "conversation", "duration_seconds": 65}
+    await rows.call(at=now, call_id="c1", direction="in", phone="+15550100", **recorded)
+    await rows.call(at=now - dt.timedelta(1), call_id="c2", direction="out", recording_url="javascript:alert(1)")
+    await enter(page, board, rows)
+    tasks, calls = page.locator("#tasks > li"), page.locator("#calls > li")
+    await expect(tasks).to_have_count(2)
+    await expect(tasks.first).to_contain_text("Call <b>Anna</b>")
+    await expect(tasks.first).to_contain_text("overdue")
+    await expect(tasks.first).to_contain_text("due 2 hours ago")
+    await expect(tasks.first).to_contain_text("lead 5")
+    await expect(tasks.last).to_contain_text("Result: Will buy")
+    await expect(calls.first).to_contain_text("Call from +15550100")
+    await expect(calls.first).to_contain_text("1 min 5 s")
+    await expect(calls.first.get_by_role("link")).to_have_attribute("href", "https://pbx.example/1.mp3")
+    await expect(calls.last).to_contain_text("Call to an unknown number")
+    await expect(calls.last.get_by_role("link")).to_have_count(0)
+    await rows.task(at=now, task_id="3", text="A new one", status="open")
+    await rows.activity(at=now, summary="Task made")  # the stream tells of it, and the page looks
+    await expect(tasks).to_have_count(3)
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(tasks).to_have_count(0)
+    assert faults(page) == []
+
+
+async def test_tasks_and_calls_follow_the_chosen_account(page: Page, board: Board, rows: Rows) -> None:
+    for account in (ONE, TWO):
+        await rows.activity(account)
+        await rows.task(account, task_id="1", text=f"of {account}")
+    await enter(page, board, rows, ONE, TWO)
+    await expect(page.locator("#tasks > li")).to_have_count(2)
+    await page.select_option("#account", str(TWO))
+    await expect(page.locator("#tasks > li")).to_have_text(re.compile(f"of {TWO}"))

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from docs.generate import FOLDER, pages
-from projections.queries import ACTIVITY, RECENT_UPDATES
+from projections.queries import VIEWS
 from runtime.settings import PREFIX, Settings
 from schemas.catalogue import EVENT_TYPES
 from service.cli import cli
@@ -124,7 +124,7 @@ def test_files_exist(page: Path) -> None:
 
 def test_the_columns_of_the_views_are_all_described() -> None:
     text = (ROOT / "docs" / "how-to" / "read-from-sql.md").read_text()
-    for view in (ACTIVITY, RECENT_UPDATES):
+    for view in VIEWS:
         section = text.partition(f"## {view.name}\n")[2].partition("\n## ")[0]
         columns = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
         assert tuple(columns) == view.columns, view.name

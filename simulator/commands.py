@@ -1,36 +1,45 @@
-"""The command `kommo-streams simulate`: a Kommo account at work that posts its webhooks to a gateway."""
+"""The command `kommo-streams simulate`: Kommo accounts at work that post their webhooks to a gateway."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from urllib.parse import urlsplit
+from pathlib import Path
 
 import click
 
 from runtime.process import run
 from runtime.settings import PREFIX, Settings, SettingsError, load_settings
+from simulator.addresses import AddressError, by_account
 from simulator.company import DEFAULT_ACCOUNT, deliveries
-from simulator.sender import Counts, Sender
+from simulator.counts import Counts
+from simulator.fleet import Fleet
+from simulator.generations import GENERATIONS, NEWEST
+from simulator.mischief import Mischief
+from simulator.sender import Manner, Sender
+from simulator.truth import Truth, write
 
 _PROGRESS_SECONDS = 0.5
 _HOPELESS_AFTER = 5  # refusals of the address itself, before which nothing was taken
 
+_SHARE = click.FloatRange(0, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a simulation does: `rate` is deliveries a second, `count` None sends until it is stopped."""
+    """What a simulation does: `count` new deliveries, None sends until it is stopped. `years` are those of formats."""
 
-    url: str
-    account: int
+    addresses: Mapping[int, str]
     seed: int
-    rate: float
     count: int | None
+    years: Sequence[int]
+    manner: Manner
+    truth: Path | None
 
 
 @click.command()
@@ -39,100 +48,134 @@ class Plan:
     type=click.FloatRange(0, 10_000, min_open=True),
     default=2.0,
     show_default=True,
-    help="Deliveries a second.",
+    help="New deliveries a second, of all accounts together.",
 )
 @click.option("--seed", type=click.IntRange(0), help="Which company and what happens in it.  [default: a new one]")
-@click.option("--count", type=click.IntRange(1), help="Stop after this many deliveries.  [default: until stopped]")
+@click.option("--count", type=click.IntRange(1), help="Stop after so many new deliveries.  [default: until stopped]")
+@click.option("--accounts", type=click.IntRange(1), help="How many accounts.  [default: one for each address]")
 @click.option(
     "--account",
     type=click.IntRange(1, 2**63 - 1),
-    help=f"Account id.  [default: that of the webhook address, or {DEFAULT_ACCOUNT}]",
+    help=f"Account id, where there is one address.  [default: that of the address, or {DEFAULT_ACCOUNT}]",
 )
-@click.option("--url", help=f"Webhook address.  [default: {PREFIX}WEBHOOK_URL, which keeps it out of the process list]")
-def simulate(rate: float, seed: int | None, count: int | None, account: int | None, url: str | None) -> None:
-    """Post realistic Kommo webhooks to a gateway.
+@click.option(
+    "--url",
+    multiple=True,
+    help="Webhook address, or @FILE with one a line. Give it again for each account: an address is signed for one."
+    f"  [default: those in {PREFIX}WEBHOOK_URL, which keeps them out of the process list]",
+)
+@click.option(
+    "--speed",
+    type=click.FloatRange(0, 100_000, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Kommo's seconds a second: second attempts, delays and what follows from something come so much sooner.",
+)
+@click.option("--repeats", type=_SHARE, default=0.0, help="Share of deliveries that are sent again though accepted.")
+@click.option("--reorderings", type=_SHARE, default=0.0, help="Share that comes 1 to 90 seconds late, after others.")
+@click.option("--delays", type=_SHARE, default=0.0, help="Share that comes 5 to 95 minutes late.")
+@click.option("--losses", type=_SHARE, default=0.0, help="Share that is never sent.")
+@click.option("--garbage", type=_SHARE, default=0.0, help="Share that has a body that is no webhook beside it.")
+@click.option(
+    "--year",
+    "years",
+    multiple=True,
+    type=click.Choice([str(year) for year in GENERATIONS]),
+    help=f"Format of bodies, by the year it was seen in; given again: they are mixed.  [default: {NEWEST}]",
+)
+@click.option(
+    "--truth",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file at the end, as JSON, what the tables must hold then.",
+)
+def simulate(
+    rate: float,
+    seed: int | None,
+    count: int | None,
+    accounts: int | None,
+    account: int | None,
+    url: tuple[str, ...],
+    speed: float,
+    repeats: float,
+    reorderings: float,
+    delays: float,
+    losses: float,
+    garbage: float,
+    years: tuple[str, ...],
+    truth: Path | None,
+) -> None:
+    """Post the webhooks of simulated Kommo accounts to a gateway.
 
-    Ends with a line of counts. Exit code: 0 sent (also when stopped), 1 the gateway took none, 2 wrong arguments.
+    It keeps Kommo's rules: an answer below 300 within 2 seconds is success, else there are up to five attempts within
+    95 minutes, and after more than 100 failures in 2 hours nothing more is sent for that account. At the end it waits
+    for the attempts that are due, unless the gateway took nothing at all; Ctrl-C stops it at once.
+
+    \b
+    What people do in a small company, until Ctrl-C:
+        kommo-streams simulate
+    All that can go wrong, an hour of Kommo's in a minute, and what must come of it:
+        kommo-streams simulate --count 500 --rate 50 --speed 60 --repeats 0.1 --reorderings 0.1 \\
+            --delays 0.05 --garbage 0.02 --truth truth.json
+
+    Ends with a line of counts. Exit code: 0 sent (also when stopped), 1 the gateway took none, all accounts were
+    disabled, or the truth could not be written, 2 wrong arguments.
     """
+    seed = secrets.randbelow(2**31) if seed is None else seed
     try:
         settings = load_settings()
-    except SettingsError as error:
+        addresses = by_account(url, settings, accounts, account)
+    except (SettingsError, AddressError) as error:
         raise click.UsageError(str(error)) from None
-    address = _address(url, settings)
-    plan = Plan(address, _account(account, address), secrets.randbelow(2**31) if seed is None else seed, rate, count)
+    if truth is not None and not truth.absolute().parent.is_dir():
+        raise click.UsageError(f"--truth: there is no folder {truth.absolute().parent}; make it first.")
+    mischief = Mischief(repeats=repeats, reorderings=reorderings, delays=delays, losses=losses, garbage=garbage)
+    manner = Manner(rate=rate, speed=speed, mischief=mischief, seed=seed)
+    plan = Plan(addresses, seed, count, [int(year) for year in years] or [NEWEST], manner, truth)
+    sys.exit(_simulate(plan, settings))
+
+
+def _simulate(plan: Plan, settings: Settings) -> int:
     began = time.monotonic()
-    counts = _run(plan, settings)
-    click.echo(summary(plan, counts, time.monotonic() - began))
-    complaint = refusal(counts)
-    if complaint:
+    truth = Truth() if plan.truth else None
+    disabled: list[int] = []
+    counts = _run(plan, settings, truth, disabled)
+    accounts = ", ".join(str(account) for account in plan.addresses)
+    named = f"account{'s' * (len(plan.addresses) > 1)} {accounts}"
+    click.echo(f"{counts.summary(time.monotonic() - began)}; {named}, seed {plan.seed}")
+    complaints = [counts.complaint()]
+    if len(disabled) == len(plan.addresses):
+        complaints.append("all webhooks were disabled: mend the gateway, its log says what was wrong, and start again.")
+    if truth is not None and plan.truth is not None:
+        try:
+            write(plan.truth, truth)
+        except OSError as error:
+            complaints.append(f"the truth could not be written: {error}")
+    for complaint in filter(None, complaints):
         click.echo(complaint, err=True)
-        sys.exit(1)
+    return 1 if any(complaints) else 0
 
 
-def token_account(url: str) -> int | None:
-    """Return the account id in a webhook address' token (KEYID.ACCOUNT.GENERATION.SIGNATURE); None where none is."""
-    parts = urlsplit(url).path.rstrip("/").rpartition("/")[2].split(".")
-    return int(parts[1]) if len(parts) == 4 and parts[1].isascii() and parts[1].isdecimal() else None
+def _run(plan: Plan, settings: Settings, truth: Truth | None, disabled: list[int]) -> Counts:
+    streams = {
+        account: deliveries(plan.seed + number, account, years=plan.years, pace=plan.manner.speed)
+        for number, account in enumerate(plan.addresses)
+    }
+    fleet = Fleet(streams, plan.seed)
 
-
-def summary(plan: Plan, counts: Counts, seconds: float) -> str:
-    """Return the last line: what was sent and what became of it. It holds nothing secret."""
-    parts = [f"{counts.accepted} accepted"]
-    parts += [f"{count} answered {status}" for status, count in sorted(counts.answers.items()) if status >= 300]
-    parts += [f"{counts.timed_out} timed out"] if counts.timed_out else []
-    parts += [f"{count} not sent ({name})" for name, count in sorted(counts.failed.items())]
-    parts += [f"{counts.abandoned} without an answer at the stop"] if counts.abandoned else []
-    return (
-        f"sent {counts.sent} in {seconds:.1f} s ({counts.sent / max(seconds, 0.001):.1f}/s): {', '.join(parts)}; "
-        f"account {plan.account}, seed {plan.seed}"
-    )
-
-
-def refusal(counts: Counts) -> str | None:
-    """Return why nothing was taken and what to do about it; None where something was, or nothing came to an end."""
-    if counts.accepted or counts.ended == counts.abandoned:
-        return None
-    if counts.wrong_address:
-        return "the webhook address is not valid: the gateway answered 404 to all. Make a new address at the gateway."
-    if counts.failed and not counts.answers:
-        return "the gateway cannot be reached: is it running, and is the address its own?"
-    return "the gateway took none of the deliveries: its log says why."
-
-
-def _address(url: str | None, settings: Settings) -> str:
-    if url is None and settings.webhook_url is not None:
-        url = settings.webhook_url.get_secret_value()
-    if not url:
-        raise click.UsageError(
-            f"no webhook address: give --url or set {PREFIX}WEBHOOK_URL (`up` writes it to its env file)."
+    def disable(account: int) -> None:
+        fleet.leave(account)
+        disabled.append(account)
+        _clear_progress()
+        click.echo(
+            f"account {account}: Kommo has disabled the webhook after more than 100 failures in 2 hours.", err=True
         )
-    valid = False
-    with contextlib.suppress(ValueError):  # its message would repeat the address
-        parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    if not valid:
-        raise click.UsageError("the webhook address is not an http:// or https:// address.")
-    return url
 
-
-def _account(account: int | None, url: str) -> int:
-    named = token_account(url)
-    if account is None:
-        return named or DEFAULT_ACCOUNT
-    if named is not None and named != account:
-        raise click.UsageError(
-            f"--account {account}: the webhook address belongs to account {named}, and bodies must name the same."
-        )
-    return account
-
-
-def _run(plan: Plan, settings: Settings) -> Counts:
-    sender = Sender(plan.url, plan.rate)
+    sender = Sender(plan.addresses, plan.manner, truth=truth, on_disabled=disable)
 
     async def main(stop: asyncio.Event) -> None:
-        watching = asyncio.create_task(_watch(sender.counts, stop))
+        watching = asyncio.create_task(_watch(sender, stop))
         try:
-            await sender.run(islice(deliveries(plan.seed, plan.account), plan.count), stop)
+            await sender.run(islice(fleet, plan.count), stop)
         finally:
             watching.cancel()
             _clear_progress()
@@ -142,14 +185,21 @@ def _run(plan: Plan, settings: Settings) -> Counts:
     return sender.counts
 
 
-async def _watch(counts: Counts, stop: asyncio.Event) -> None:
+async def _watch(sender: Sender, stop: asyncio.Event) -> None:
     while True:
         await asyncio.sleep(_PROGRESS_SECONDS)
+        counts = sender.counts
         if sys.stderr.isatty():
-            line = f"sent {counts.sent}, accepted {counts.accepted}, refused or lost {counts.ended - counts.accepted}"
-            click.echo(f"\r\x1b[K{line}", nl=False, err=True)
+            click.echo(f"\r\x1b[K{_progress(sender)}", nl=False, err=True)
         if counts.wrong_address and counts.ended >= _HOPELESS_AFTER:
             stop.set()  # a wrong address stays wrong
+
+
+def _progress(sender: Sender) -> str:
+    counts = sender.counts
+    line = f"sent {counts.sent}, accepted {counts.accepted}, refused or lost {counts.ended - counts.accepted}"
+    waiting, seconds = sender.waiting()
+    return f"{line}, {waiting} waiting to be sent, the next in {seconds:.0f} s" if waiting else line
 
 
 def _clear_progress() -> None:

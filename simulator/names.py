@@ -13,6 +13,18 @@ from typing import Final
 SUBDOMAIN: Final = "northgate"
 """The subdomain of the simulated account: https://northgate.kommo.com."""
 
+ADDRESSES: Final = (
+    "14 Harbour Street, Unit 3, London E1 6AN",
+    "Av. Corrientes 1234, piso 5 «B», Buenos Aires",
+    "г. Тверь, ул. Садовая, д. 8/2, кв. 41",
+)
+COMMENTS: Final = (
+    'Asked for two quotes: with & without installation. Deadline "end of month".',
+    "Cliente recomendado; prefiere visita por la tarde (después de las 16:00).",
+    "Скидка согласована: 5% за предоплату.\nПеред выездом позвонить.",
+    "100% prepaid + delivery",
+)
+
 USERS: Final = ("Laura Mendes", "Igor Sokolov", "Priya Nair", "Tom Becker", "Camila Duarte")
 
 

@@ -1,51 +1,50 @@
-"""Notes and calls; a call is a note whose text is JSON."""
+"""Notes: texts, files and text messages that users write on leads, contacts, companies and customers."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Final
 
 from simulator import names
-from simulator.items import Lead, Note, Person, call_text, note_item
+from simulator.facts import Fact, whole
+from simulator.items import note_item
+from simulator.records import Named, Note
 from simulator.world import USER_NAMES, Change, World
+
+TEXT: Final = 4
+FILE: Final = 5
+SMS_IN: Final = 102
+
+KEYS: Final = {"lead": "leads", "contact": "contacts", "company": "contacts", "customer": "customers"}
+"""The key of a body under which the notes of an entity come."""
 
 
 def note_written(world: World) -> list[Change]:
-    """Let a user write a note on a lead, contact or company."""
-    element = world.element()
-    if element is None:
-        return []
-    text = world.rng.choice(names.language(world.rng).notes)
-    return [_note(world, _new_note(world, element, 4, text))]
-
-
-def call_made(world: World) -> list[Change]:
-    """Log a call; the recording of one that was answered is there at once, or comes by a second delivery."""
+    """Let a user write a note; one of ten comes with a file, which has a hook of its own."""
     element = world.element()
     if element is None:
         return []
     rng = world.rng
-    answered = rng.random() < 0.75
-    uniq = f"{rng.getrandbits(64):016x}"
-    recording = f"https://records.telephony.example/{uniq}.mp3"
-    call = {"uniq": uniq, "phone": names.phone(rng), "source": "northgate_pbx"}
-    duration = rng.randrange(12, 900) if answered else 0
-    ready = answered and rng.random() < 0.3
-    text = call_text(link=recording if ready else "", duration=duration, **call)
-    note = _new_note(world, element, rng.choice((10, 11)), text)
-    if answered and not ready:
-        recorded = call_text(link=recording, duration=duration, **call)
-        world.later(rng.randrange(15, 180), lambda: _recorded(world, note, recorded))
-    return [_note(world, note)]
+    words = rng.choice(names.language(rng).notes)
+    notes = [new_note(world, element, SMS_IN if rng.random() < 0.1 else TEXT, words)]
+    if rng.random() < 0.1:
+        notes.append(_file(world, element))
+    return [_written(world, note) for note in notes]
 
 
-def _recorded(world: World, note: Note, text: str) -> list[Change]:
-    if not note.element.alive:
-        return []
-    return [_note(world, replace(note, text=text, updated_at=world.now))]
+def _file(world: World, element: Named) -> Note:
+    name = world.rng.choice(("quote.pdf", "plano cocina v2.pdf", "Договор.docx", "IMG_2041.jpg"))
+    drive, file = world.uuid(), world.uuid()
+    return new_note(world, element, FILE, name, attachment=f"drive/{drive}/{file}/{name}")
 
 
-def _new_note(world: World, element: Lead | Person, kind: int, text: str) -> Note:
-    author = world.rng.choice(tuple(USER_NAMES))
+def _written(world: World, note: Note) -> Change:
+    fact = Fact("kommo.note.added", note.element.subject, note.created_at, whole)
+    return world.change(KEYS[note.element.kind], "note", note_item(note, world.account), fact)
+
+
+def new_note(world: World, element: Named, kind: int, text: str, attachment: str = "") -> Note:
+    """Return a note that some user writes now; `kind` is Kommo's number."""
+    author = world.user()
     return Note(
         id=world.new_id(),
         type=kind,
@@ -55,9 +54,5 @@ def _new_note(world: World, element: Lead | Person, kind: int, text: str) -> Not
         author_name=USER_NAMES[author],
         created_at=world.now,
         updated_at=world.now,
+        attachment=attachment,
     )
-
-
-def _note(world: World, note: Note) -> Change:
-    entity = "contacts" if isinstance(note.element, Person) else "leads"
-    return world.change(entity, "note", note_item(note, world.account))

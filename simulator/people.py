@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from simulator import names
-from simulator.items import Kind, Person, custom_field, person_item, person_stub
+from simulator.facts import HANDED_OVER, ended, told
+from simulator.fields import PERSON_FIELDS, change_fields, change_tags, custom_field, fill
+from simulator.items import person_item, person_stub
+from simulator.records import Kind, Person
 from simulator.wire import Item
 from simulator.world import Change, World
+
+_PHONE, _EMAIL = 771906, 771908
 
 
 def person_added(world: World, kind: Kind) -> list[Change]:
@@ -13,35 +18,42 @@ def person_added(world: World, kind: Kind) -> list[Change]:
     rng, speaks = world.rng, names.language(world.rng)
     name = names.person(rng, speaks) if kind == "contact" else rng.choice(speaks.companies)
     owner = name if kind == "contact" else names.person(rng, speaks)
-    person = Person(**world.new(), kind=kind, name=name, custom=_reach(world, names.email(rng, speaks, owner)))
+    person = Person(**world.new(), kind=kind, name=name)
+    person.custom[_PHONE] = _phone(world)
+    if rng.random() < 0.7:
+        email: Item = {"value": names.email(rng, speaks, owner), "enum": 552488}
+        person.custom[_EMAIL] = custom_field(_EMAIL, "Email", email, code="EMAIL")
+    fill(rng, person, PERSON_FIELDS, 0.25, world.now)
     if world.leads and rng.random() < 0.7:
         person.leads.append(rng.choice(world.leads).id)
     world.keep(world.people[kind], person)
-    return [world.change("contacts", "add", person_item(person, world.account))]
+    return [world.change("contacts", "add", person_item(person, world.account), told(person, "added"))]
 
 
-def _reach(world: World, email: str) -> list[Item]:
-    fields = [custom_field(771906, "Phone", names.phone(world.rng), enum=552476, code="PHONE")]
-    if world.rng.random() < 0.7:
-        fields.append(custom_field(771908, "Email", email, enum=552488, code="EMAIL"))
-    return fields
+def _phone(world: World) -> Item:
+    numbers: list[Item] = [{"value": names.phone(world.rng), "enum": 552476}]
+    if world.rng.random() < 0.2:
+        numbers.append({"value": names.phone(world.rng), "enum": 552478})
+    return custom_field(_PHONE, "Phone", *numbers, code="PHONE")
 
 
 def person_updated(world: World, kind: Kind) -> list[Change]:
-    """Change a contact's or company's position, telephone number or leads."""
+    """Change a contact's or company's fields, telephone number, tags or leads."""
     person = world.take(world.people[kind])
     if person is None:
         return []
     rng = world.rng
-    if world.leads and rng.random() < 0.3:
+    chance = rng.random()
+    if world.leads and chance < 0.3:
         lead = rng.choice(world.leads).id
         person.leads = [*(known for known in person.leads[-4:] if known != lead), lead]
-    elif kind == "contact" and rng.random() < 0.6:
-        position = custom_field(771904, "Position", rng.choice(names.POSITIONS), code="POSITION")
-        person.custom = [*(known for known in person.custom if known["id"] != 771904), position]
+    elif chance < 0.6:
+        change_fields(rng, person, PERSON_FIELDS, world.now)
+    elif chance < 0.75:
+        change_tags(rng, person)
     else:
-        person.custom = [custom_field(771906, "Phone", names.phone(rng), enum=552476, code="PHONE"), *person.custom[1:]]
-    return [world.change("contacts", "update", person_item(person, world.account))]
+        person.custom[_PHONE] = _phone(world)
+    return [world.change("contacts", "update", person_item(person, world.account), told(person, "updated"))]
 
 
 def person_handed_over(world: World, kind: Kind) -> list[Change]:
@@ -50,7 +62,8 @@ def person_handed_over(world: World, kind: Kind) -> list[Change]:
     if person is None:
         return []
     old = world.hand_over(person)
-    return [world.change("contacts", "update", person_item(person, world.account, old_responsible=old))]
+    item = person_item(person, world.account, old_responsible=old)
+    return [world.change("contacts", "update", item, told(person, "responsible_changed", HANDED_OVER))]
 
 
 def person_deleted(world: World, kind: Kind) -> list[Change]:
@@ -61,7 +74,7 @@ def person_deleted(world: World, kind: Kind) -> list[Change]:
     person.alive = False
     world.people[kind].remove(person)
     world.keep(world.deleted_people[kind], person)
-    return [world.change("contacts", "delete", person_stub(person))]
+    return [world.change("contacts", "delete", person_stub(person), ended(person.subject, world.now))]
 
 
 def person_restored(world: World, kind: Kind) -> list[Change]:
@@ -72,4 +85,4 @@ def person_restored(world: World, kind: Kind) -> list[Change]:
     person.alive = True
     world.deleted_people[kind].remove(person)
     world.keep(world.people[kind], person)
-    return [world.change("contacts", "restore", person_item(person, world.account))]
+    return [world.change("contacts", "restore", person_item(person, world.account), told(person, "restored"))]

@@ -1,153 +1,222 @@
-"""Posts deliveries to a webhook address as Kommo does: a time limit of 2 seconds, no redirects, no second look."""
+"""Sends deliveries to webhook addresses: at a rate, by Kommo's rules, and with what goes wrong on request."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import ssl
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import contextlib
+import heapq
+import itertools
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
 
 import httpx
 
 from simulator.company import SimulatedDelivery
+from simulator.counts import Counts
+from simulator.mischief import NO_MISCHIEF, Mischief
+from simulator.postal import NO_ANSWER, TIMEOUT_SECONDS, Standing, accepted, wait_before_next
+from simulator.poster import Poster
+from simulator.truth import Told, Truth
 
-TIMEOUT_SECONDS = 2.0
-"""How long Kommo waits for an answer (developers.kommo.com, "Webhooks: general")."""
-
-MOST_IN_FLIGHT = 64
-_DRAIN_SECONDS = 0.7
-_MOST_BEHIND_SECONDS = 1.0
+MOST_IN_FLIGHT: Final = 64
+_DRAIN_SECONDS: Final = 0.7
+_MOST_BEHIND_SECONDS: Final = 1.0
+_STORED_LATE_US: Final = 10_000_000  # what was not answered may be stored up to so much later
 
 
-@dataclass(slots=True)
-class Counts:
-    """What became of the deliveries; each that was sent ends in exactly one of these."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How deliveries are sent. `rate`: new ones a second. `speed`: Kommo's seconds a second, for all that waits.
 
-    sent: int = 0
-    answers: Counter[int] = field(default_factory=Counter)
-    """Answers by HTTP status."""
-    timed_out: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
-    """No answer: by the name of what went wrong, for example ConnectError."""
-    abandoned: int = 0
-    """Still without an answer when sending was stopped."""
+    `seed`: of what goes wrong. `timeout`: seconds for an answer. `in_flight`: requests under way at once; when so
+    many are, it waits, so a slow gateway lowers the rate.
+    """
 
-    @property
-    def accepted(self) -> int:
-        """Answers that Kommo takes as received: below 300."""
-        return sum(count for status, count in self.answers.items() if status < 300)
+    rate: float
+    speed: float = 1.0
+    mischief: Mischief = NO_MISCHIEF
+    seed: int = 0
+    in_flight: int = MOST_IN_FLIGHT
+    timeout: float = TIMEOUT_SECONDS
 
-    @property
-    def ended(self) -> int:
-        """Deliveries that are no longer under way."""
-        return self.answers.total() + self.timed_out + self.failed.total() + self.abandoned
 
-    @property
-    def wrong_address(self) -> bool:
-        """Whether every delivery so far was answered 404, which is what an invalid webhook address gets."""
-        return 0 < self.answers[404] == self.ended
+@dataclass(frozen=True, slots=True)
+class _Letter:
+    delivery: SimulatedDelivery
+    told: Told
+    attempt: int = 1
 
 
 class Sender:
-    """Sends deliveries at a rate (per second) to an address, at most `in_flight` at once, and counts the answers.
+    """Sends deliveries to the addresses of their accounts, and counts what becomes of them.
 
-    When `in_flight` are under way it waits, so a slow gateway lowers the rate; it catches up with at most a second.
-    The address is a secret and never logged.
+    The addresses are secrets and never logged. `truth` is told what was sent and what of it arrived. `on_disabled`
+    is called once for an account whose webhook Kommo's rules disable: nothing more is sent for it.
     """
 
     def __init__(
-        self, url: str, rate: float, *, in_flight: int = MOST_IN_FLIGHT, timeout: float = TIMEOUT_SECONDS
+        self,
+        addresses: Mapping[int, str],
+        manner: Manner,
+        *,
+        truth: Truth | None = None,
+        on_disabled: Callable[[int], None] = lambda account: None,
     ) -> None:
         self.counts = Counts()
-        self._url = url
-        self._interval = 1 / rate
-        self._timeout = timeout
-        self._in_flight = in_flight
+        self._addresses = addresses
+        self._manner = manner
+        self._truth = truth
+        self._on_disabled = on_disabled
+        self._rng = random.Random(manner.seed)  # noqa: S311 a simulation, nothing secret
+        self._standing: defaultdict[int, Standing] = defaultdict(Standing)
         self._under_way: set[asyncio.Task[None]] = set()
-        self._idle: list[httpx.AsyncClient] = []
-        self._tls = ssl.create_default_context()
+        self._later: list[tuple[float, int, _Letter]] = []
+        self._number = itertools.count()
+        self._poster = Poster(manner.timeout)
+        self._news = asyncio.Event()
 
     async def run(self, deliveries: Iterable[SimulatedDelivery], stop: asyncio.Event) -> Counts:
-        """Send until the deliveries end or `stop` is set, then return the counts.
+        """Send until the deliveries end, the late and the repeated ones too, or `stop` is set; return the counts.
 
         The deliveries are asked for one by one, each when its turn has come. After `stop` those under way have less
-        than a second to be answered.
+        than a second to be answered. Where nothing was accepted it does not wait for second attempts.
         """
-        _keep_addresses_out_of_logs()
-        stopping = asyncio.create_task(stop.wait())
+        stopping = asyncio.create_task(self._wake_at(stop))
+        source = self._manner.mischief.with_garbage(deliveries, self._rng)
         try:
-            await self._send_all(iter(deliveries), stop, stopping)
+            await self._send_all(source, stop)
         finally:
             stopping.cancel()
             await self._drain(stop)
-            await asyncio.gather(*(client.aclose() for client in self._idle))
+            await self._poster.close()
+        self.counts.waiting = len(self._later)
         return self.counts
 
-    async def _send_all(
-        self, source: Iterator[SimulatedDelivery], stop: asyncio.Event, stopping: asyncio.Task[bool]
-    ) -> None:
-        clock = asyncio.get_running_loop().time
-        due = clock()
-        while await self._turn(due, stop, stopping):
-            delivery = next(source, None)
-            if delivery is None:
-                return
-            self.counts.sent += 1
-            task = asyncio.create_task(self._post(delivery))
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
-            due = max(due + self._interval, clock() - _MOST_BEHIND_SECONDS)
+    def waiting(self) -> tuple[int, float]:
+        """Return how many deliveries wait to be sent, and in how many seconds the next is due (while it runs)."""
+        if not self._later:
+            return 0, 0.0
+        return len(self._later), max(0.0, self._later[0][0] - asyncio.get_running_loop().time())
 
-    async def _turn(self, due: float, stop: asyncio.Event, stopping: asyncio.Task[bool]) -> bool:
-        """Wait until a delivery is due and may be sent; False: stopped."""
-        while len(self._under_way) >= self._in_flight and not stop.is_set():
-            await asyncio.wait([*self._under_way, stopping], return_when=asyncio.FIRST_COMPLETED)
-        ahead = due - asyncio.get_running_loop().time()
-        if ahead > 0.001:
-            await asyncio.wait([stopping], timeout=ahead)
-        elif self.counts.sent % 16 == 0:
-            await asyncio.sleep(0)  # behind the rate: let the answers be read all the same
-        return not stop.is_set()
+    async def _wake_at(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._news.set()
+
+    async def _send_all(self, source: Iterator[SimulatedDelivery], stop: asyncio.Event) -> None:
+        clock = asyncio.get_running_loop().time
+        due: float | None = clock()  # of the next new delivery; None: they have ended
+        steps = 0
+        while not stop.is_set():
+            now = clock()
+            if len(self._under_way) >= self._manner.in_flight:
+                await self._rest(None)
+            elif self._later and self._later[0][0] <= now:
+                self._send(heapq.heappop(self._later)[2])
+            elif due is not None and due <= now:
+                delivery = next(source, None)
+                if delivery is None:
+                    due = None
+                    continue
+                self._take(delivery, now)
+                due = max(due + 1 / self._manner.rate, now - _MOST_BEHIND_SECONDS)
+            elif due is None and not self._under_way and (not self._later or self._hopeless()):
+                return
+            else:
+                moments = [moment for moment in (due, self._later[0][0] if self._later else None) if moment is not None]
+                await self._rest(min(moments) - now if moments else None)
+            steps += 1
+            if steps % 16 == 0:
+                await asyncio.sleep(0)  # behind the rate: let the answers be read all the same
+
+    def _hopeless(self) -> bool:
+        """Whether nothing was accepted, and only second and later attempts are left."""
+        return not self.counts.accepted and all(letter.attempt > 1 for _, _, letter in self._later)
+
+    async def _rest(self, seconds: float | None) -> None:
+        """Wait until a request has ended, it is stopped, or so many seconds have passed."""
+        self._news.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+
+    def _take(self, delivery: SimulatedDelivery, now: float) -> None:
+        told = self._truth.tell(delivery) if self._truth else Told(())
+        moments = self._manner.mischief.moments(self._rng)
+        self.counts.lost += not moments
+        for late in moments:
+            if late:
+                self._send_later(now + late / self._manner.speed, _Letter(delivery, told))
+            else:
+                self._send(_Letter(delivery, told))
+
+    def _send_later(self, due: float, letter: _Letter) -> None:
+        heapq.heappush(self._later, (due, next(self._number), letter))
+
+    def _send(self, letter: _Letter) -> None:
+        if self._standing[letter.delivery.account].disabled:
+            return
+        self.counts.sent += 1
+        self.counts.attempts_again += letter.attempt > 1
+        task = asyncio.create_task(self._post(letter))
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._news.set()
 
     async def _drain(self, stop: asyncio.Event) -> None:
         if not self._under_way:
             return
         under_way = list(self._under_way)
-        patience = _DRAIN_SECONDS if stop.is_set() else self._timeout + 1
+        patience = _DRAIN_SECONDS if stop.is_set() else self._manner.timeout + 1
         _, late = await asyncio.wait(under_way, timeout=patience)
         for task in late:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _post(self, delivery: SimulatedDelivery) -> None:
-        counts = self.counts
-        client = self._idle.pop() if self._idle else self._connection()
+    async def _post(self, letter: _Letter) -> None:
+        delivery, counts, began = letter.delivery, self.counts, time.time_ns() // 1000
+        status, late = NO_ANSWER, _STORED_LATE_US
         try:
-            async with asyncio.timeout(self._timeout):  # the whole exchange; httpx would limit each step of it
-                answer = await client.post(self._url, content=delivery.body, headers=delivery.headers)
+            status = await self._poster.post(self._addresses[delivery.account], delivery.body, delivery.headers)
         except TimeoutError:
             counts.timed_out += 1
         except asyncio.CancelledError:
             counts.abandoned += 1
+            letter.told.arrived(began, time.time_ns() // 1000 + late, certain=False)
             raise
         except httpx.HTTPError as error:
             counts.failed[type(error).__name__] += 1
+            if isinstance(error, httpx.ConnectError):
+                late = -1  # it never left
         else:
-            counts.answers[answer.status_code] += 1
-        finally:
-            self._idle.append(client)
+            counts.answers[status] += 1
+            late = 0 if accepted(status) else late
+        if late >= 0:
+            letter.told.arrived(began, time.time_ns() // 1000 + late, certain=accepted(status))
+        self._answered(letter, status)
 
-    def _connection(self) -> httpx.AsyncClient:
-        """Return a client of one connection: httpx looks at all connections of a client for each request."""
-        return httpx.AsyncClient(
-            limits=httpx.Limits(max_connections=1),
-            timeout=None,  # noqa: S113 _post limits the whole exchange
-            trust_env=False,
-            verify=self._tls,
-        )
-
-
-def _keep_addresses_out_of_logs() -> None:
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it writes the whole address of every request
+    def _answered(self, letter: _Letter, status: int) -> None:
+        now, account = asyncio.get_running_loop().time(), letter.delivery.account
+        standing = self._standing[account]
+        was_disabled = standing.disabled
+        standing.answered(status, now * self._manner.speed)
+        if standing.disabled:
+            if not was_disabled:
+                self._later = [entry for entry in self._later if entry[2].delivery.account != account]
+                heapq.heapify(self._later)
+                if self._truth:
+                    self._truth.disabled(account)
+                self._on_disabled(account)
+            return
+        wait = wait_before_next(letter.attempt, status)
+        if wait is not None:
+            again = _Letter(letter.delivery, letter.told, letter.attempt + 1)
+            self._send_later(now + wait / self._manner.speed, again)
+        elif not accepted(status):
+            self.counts.given_up += 1

@@ -5,12 +5,14 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypedDict, TypeVar
 
 from simulator import names
-from simulator.items import Kind, Lead, Person, Record, Task
+from simulator.facts import Fact
+from simulator.records import Customer, Element, Incoming, Kind, Lead, Named, Person, Record, Talk, Task
 from simulator.wire import Item
 
 USER_NAMES: Final = {2852878 + 31 * number: name for number, name in enumerate(names.USERS)}
@@ -21,16 +23,20 @@ _MOST_KEPT: Final = 2000  # of each kind: the company forgets what nobody touche
 _IDS_FROM: Final = 1_735_689_600  # 2025-01-01
 
 _R = TypeVar("_R", bound=Record)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One item of one webhook: `entity[action][0] = item`, at a time in unix seconds."""
+    """One item of one webhook: `entity[action][0] = item`, at a time in unix seconds, and what it tells of."""
 
     entity: str
     action: str
     item: Item
     at: int
+    facts: tuple[Fact, ...]
+    stage_hook: bool = False
+    """Whether a stage of the digital pipeline sends it: those have another account block."""
 
 
 class Common(TypedDict):
@@ -45,34 +51,58 @@ class Common(TypedDict):
 
 
 class World:
-    """The records of the account, and `now` in unix seconds. All chance comes from `rng`."""
+    """The records of the account, and `now` in unix seconds. All chance comes from `rng`.
 
-    def __init__(self, account: int, rng: random.Random, start: int) -> None:
+    `pace`: what is said to happen some seconds later happens so many times sooner.
+    """
+
+    def __init__(self, account: int, rng: random.Random, start: int, pace: float = 1.0) -> None:
         self.account = account
         self.rng = rng
         self.now = start
+        self._pace = pace
         self.leads: list[Lead] = []  # the open ones
+        self.closed_leads: list[Lead] = []  # won or lost
         self.people: dict[Kind, list[Person]] = {"contact": [], "company": []}
+        self.customers: list[Customer] = []
         self.tasks: list[Task] = []  # the open ones
+        self.done_tasks: list[Task] = []
+        self.incoming: list[Incoming] = []
+        self.talks: list[Talk] = []
+        self.elements: list[Element] = []
         self.deleted_leads: list[Lead] = []
         self.deleted_people: dict[Kind, list[Person]] = {"contact": [], "company": []}
         # Ids grow with time and are spread by the seed, so that a second run on one account meets no known id.
         self._next_id = 30_000_000 + 8 * max(0, start - _IDS_FROM) + rng.randrange(50_000_000)
+        # So are names that are random: two runs of one seed differ in them.
+        self._salt = random.Random(start).getrandbits(256)  # noqa: S311 a simulation, nothing secret
         self._due: list[tuple[int, int, Callable[[], list[Change]]]] = []
         self._number = itertools.count()
 
-    def change(self, entity: str, action: str, item: Item) -> Change:
+    def change(self, entity: str, action: str, item: Item, *facts: Fact) -> Change:
         """Return a change that happens now."""
-        return Change(entity, action, item, self.now)
+        return Change(entity, action, item, self.now, facts)
 
     def new_id(self) -> int:
         """Return an id no record has had."""
         self._next_id += self.rng.randrange(1, 4)  # the ids between belong to other accounts
         return self._next_id
 
+    def bits(self, count: int) -> int:
+        """Return a random number of so many bits (at most 256) for a name that no other thing has."""
+        return self.rng.getrandbits(count) ^ self._salt >> 256 - count
+
+    def uuid(self) -> str:
+        """Return a new UUID."""
+        return str(uuid.UUID(int=self.bits(128), version=4))
+
+    def user(self) -> int:
+        """Return some user's id."""
+        return self.rng.choice(_USERS)
+
     def new(self) -> Common:
         """Return what a record starts with that some user makes now."""
-        user = self.rng.choice(_USERS)
+        user = self.user()
         return {
             "id": self.new_id(),
             "created_at": self.now,
@@ -82,12 +112,12 @@ class World:
             "responsible": user,
         }
 
-    def keep(self, pool: list[_R], record: _R) -> None:
-        """Put a record into a pool; a full pool forgets one of its own."""
+    def keep(self, pool: list[_T], thing: _T) -> None:
+        """Put something into a pool; a full pool forgets one of its own."""
         if len(pool) >= _MOST_KEPT:
-            pool[self.rng.randrange(len(pool))] = record
+            pool[self.rng.randrange(len(pool))] = thing
         else:
-            pool.append(record)
+            pool.append(thing)
 
     def take(self, pool: list[_R], rest: int = 0) -> _R | None:
         """Return some record of the pool, stamped as changed now by some user; None where none is free.
@@ -108,7 +138,7 @@ class World:
         if record.updated_at >= self.now:
             return False
         record.updated_at = self.now
-        record.modified_by = self.rng.choice(_USERS) if by is None else by
+        record.modified_by = self.user() if by is None else by
         return True
 
     def hand_over(self, record: Record) -> int:
@@ -117,17 +147,22 @@ class World:
         record.responsible = self.rng.choice([user for user in _USERS if user != old])
         return old
 
-    def element(self) -> Lead | Person | None:
+    def element(self) -> Named | None:
         """Return what a task, note or call is about: mostly a lead. None in a company that has nothing yet."""
         chance = self.rng.random()
+        pool: list[Lead] | list[Person] | list[Customer]
         if chance < 0.6:
-            return self.rng.choice(self.leads) if self.leads else None
-        people = self.people["contact" if chance < 0.85 else "company"]
-        return self.rng.choice(people) if people else None
+            pool = self.leads
+        elif chance < 0.95:
+            pool = self.people["contact" if chance < 0.83 else "company"]
+        else:
+            pool = self.customers
+        return self.rng.choice(pool) if pool else None
 
     def later(self, seconds: int, what: Callable[[], list[Change]]) -> None:
         """Let something happen some seconds from now."""
-        heapq.heappush(self._due, (self.now + seconds, next(self._number), what))
+        at = self.now + max(1, round(seconds / self._pace))
+        heapq.heappush(self._due, (at, next(self._number), what))
 
     def due(self) -> Callable[[], list[Change]] | None:
         """Return what is due now, the oldest first; None where nothing is."""

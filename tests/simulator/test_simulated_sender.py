@@ -1,79 +1,36 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from itertools import islice
+from typing import Any
 
+import httpx
 import pytest
-from click.testing import CliRunner
 
-from runtime.health import ASGIApp, Receive, Scope, Send
-from runtime.process import serving
-from simulator.commands import simulate, token_account
 from simulator.company import SimulatedDelivery, deliveries
-from simulator.sender import Sender
+from simulator.fleet import Fleet
+from simulator.mischief import Mischief
+from simulator.poster import Poster
+from simulator.sender import MOST_IN_FLIGHT, Manner, Sender
+from simulator.truth import Truth
+from tests.simulator.door import ACCOUNT, TOKEN, Door, standing
 
-TOKEN = "k1.16700680.1.c2lnbmF0dXJl"
 START = 1_770_000_000
-
-
-class Door:
-    """A gateway's stand-in that keeps what it gets and answers as it is told."""
-
-    def __init__(self, status: Callable[[int], int] = lambda _: 200, seconds: float = 0.0) -> None:
-        self.bodies: list[bytes] = []
-        self.headers: list[dict[bytes, bytes]] = []
-        self.most_at_once = 0
-        self._at_once = 0
-        self._status = status
-        self._seconds = seconds
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._at_once += 1
-        self.most_at_once = max(self.most_at_once, self._at_once)
-        try:
-            await self._answer(scope, receive, send)
-        finally:
-            self._at_once -= 1
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = b""
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            if not message.get("more_body"):
-                break
-        self.headers.append(dict(scope["headers"]))
-        self.bodies.append(body)
-        number = len(self.bodies)
-        if self._seconds:
-            await asyncio.sleep(self._seconds)
-        await send({"type": "http.response.start", "status": self._status(number), "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-
-@contextlib.asynccontextmanager
-async def standing(door: ASGIApp) -> AsyncIterator[str]:
-    async with serving(door, "127.0.0.1", 0, "a port") as port:
-        yield f"http://127.0.0.1:{port}/webhooks/{TOKEN}"
+FAST = 100_000  # 95 minutes of attempts in a twentieth of a second
 
 
 def some(count: int | None) -> Iterator[SimulatedDelivery]:
-    return islice(deliveries(1, 16700680, START), count)
+    return islice(deliveries(1, ACCOUNT, START), count)
 
 
 async def test_bodies_and_headers_arrive_as_they_are() -> None:
     door = Door()
     async with standing(door) as url:
-        counts = await Sender(url, 1000, in_flight=1).run(some(50), asyncio.Event())
+        counts = await Sender({ACCOUNT: url}, Manner(rate=1000, in_flight=1)).run(some(50), asyncio.Event())
     assert counts.sent == counts.accepted == counts.ended == 50
     assert door.bodies == [delivery.body for delivery in some(50)]
     for got, delivery in zip(door.headers, some(50), strict=True):
@@ -85,17 +42,144 @@ async def test_bodies_and_headers_arrive_as_they_are() -> None:
 async def test_answers_are_counted_by_status() -> None:
     door = Door(status=lambda number: {1: 503, 2: 413}.get(number % 5, 200))
     async with standing(door) as url:
-        counts = await Sender(url, 500).run(some(50), asyncio.Event())
-    assert counts.answers == {200: 30, 503: 10, 413: 10}
-    assert counts.accepted == 30
-    assert counts.ended == 50
+        counts = await Sender({ACCOUNT: url}, Manner(rate=500, speed=FAST, in_flight=1)).run(some(50), asyncio.Event())
+    assert set(counts.answers) == {200, 413, 503}
+    assert counts.accepted + counts.given_up == 50
+    assert counts.accepted == counts.answers[200] > 40
+    assert counts.ended == counts.sent == len(door.bodies) == 50 + counts.attempts_again
+    assert counts.attempts_again == counts.answers[413] + counts.answers[503] - counts.given_up
     assert not counts.wrong_address
+
+
+async def test_a_refused_delivery_is_sent_again_by_kommos_rules() -> None:
+    bodies = [delivery.body for delivery in some(4)]
+    statuses = {bodies[0]: 200, bodies[1]: 404, bodies[2]: 503, bodies[3]: 204}
+    door = Door(by_body=statuses.__getitem__)
+    clock = asyncio.get_running_loop().time
+    async with standing(door) as url:
+        began = clock()
+        counts = await Sender({ACCOUNT: url}, Manner(rate=500, speed=5000)).run(some(4), asyncio.Event())
+        took = clock() - began
+    assert Counter(door.bodies) == dict(zip(bodies, (1, 3, 5, 1), strict=True))
+    assert (counts.given_up, counts.attempts_again, counts.waiting) == (2, 6, 0)
+    assert 5700 / 5000 <= took < 3 * 5700 / 5000  # Kommo's 95 minutes
+
+
+async def test_where_nothing_is_taken_it_does_not_wait_for_second_attempts() -> None:
+    door = Door(status=lambda _: 503)
+    async with standing(door) as url:
+        counts = await Sender({ACCOUNT: url}, Manner(rate=500)).run(some(3), asyncio.Event())
+    assert (counts.sent, counts.waiting) == (3, 3)
+
+
+async def test_what_is_all_late_is_waited_for() -> None:
+    async with standing(Door()) as url:
+        manner = Manner(rate=1000, speed=FAST, mischief=Mischief(delays=1.0))
+        counts = await Sender({ACCOUNT: url}, manner).run(some(20), asyncio.Event())
+    assert (counts.accepted, counts.waiting) == (20, 0)
+
+
+async def test_after_a_hundred_failures_an_account_is_sent_nothing_more() -> None:
+    other = ACCOUNT + 1
+    first = next(some(1)).body
+    door = Door(by_body=lambda body: 200 if body == first or b"%d" % other in body else 500)
+    streams = {ACCOUNT: deliveries(1, ACCOUNT, START), other: deliveries(2, other, START)}
+    fleet, truth, disabled = Fleet(streams, 1), Truth(), list[int]()
+
+    def disable(account: int) -> None:
+        disabled.append(account)
+        fleet.leave(account)
+
+    async with standing(door) as url:
+        sender = Sender({ACCOUNT: url, other: url}, Manner(rate=5000), truth=truth, on_disabled=disable)
+        counts = await sender.run(islice(fleet, 400), asyncio.Event())
+    assert disabled == [ACCOUNT]
+    assert 101 <= counts.answers[500] <= 101 + MOST_IN_FLIGHT
+    assert counts.waiting == 0
+    told = truth.to_json()["accounts"]
+    assert (told[str(ACCOUNT)]["disabled"], told[str(other)]["disabled"]) == (True, False)
+    assert told[str(other)]["deliveries"]["webhook"] == counts.accepted - 1
+    assert sum(told[account]["deliveries"]["webhook"] for account in told) == 400
+    # The account itself stops too: nothing that it did afterwards is told.
+    assert told[str(ACCOUNT)]["deliveries"]["webhook"] == counts.answers[500] + 1
+
+
+async def test_what_goes_wrong_on_request_is_sent_so() -> None:
+    door = Door()
+    mischief = Mischief(repeats=0.2, reorderings=0.2, delays=0.1, losses=0.1, garbage=0.1)
+    manner = Manner(rate=2000, speed=FAST, mischief=mischief, in_flight=1)
+    async with standing(door) as url:
+        counts = await Sender({ACCOUNT: url}, manner).run(some(600), asyncio.Event())
+    true_bodies = [delivery.body for delivery in some(600)]
+    known = Counter(body for body in door.bodies if body in set(true_bodies))
+    assert counts.accepted == len(door.bodies)
+    assert 20 < counts.lost < 130
+    assert len(true_bodies) - len(known) == pytest.approx(counts.lost, abs=8)  # garbage may be lost too
+    assert sum(1 for count in known.values() if count > 1) > 50
+    assert len(door.bodies) - known.total() > 30  # garbage
+    order = [true_bodies.index(body) for body in known]
+    assert order != sorted(order)
+
+
+def events(truth: Truth) -> list[dict[str, Any]]:
+    log = truth.to_json()["accounts"][str(ACCOUNT)]["activity_log"]
+    return [*log["events"], *log["nameless"]]
+
+
+async def test_the_truth_knows_what_arrived_and_what_may_have() -> None:
+    taken, refused = Truth(), Truth()
+    async with standing(Door()) as url:
+        await Sender({ACCOUNT: url}, Manner(rate=500), truth=taken).run(some(40), asyncio.Event())
+    assert not any(event["open"] for event in events(taken))
+    async with standing(Door(status=lambda _: 503)) as url:
+        await Sender({ACCOUNT: url}, Manner(rate=500), truth=refused).run(some(40), asyncio.Event())
+    assert all(event["open"] for event in events(refused))  # a 503 may have been stored all the same
+    assert len(events(taken)) == len(events(refused)) > 30
+
+
+class Refusing(Poster):
+    """The second connection is refused."""
+
+    posted = 0
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        self.posted += 1
+        if self.posted == 2:
+            raise httpx.ConnectError("refused")
+        return 200
+
+
+async def test_what_never_left_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simulator.sender.Poster", Refusing)
+    hook, truth = stage_hook(), Truth()
+    manner = Manner(rate=500, speed=FAST, in_flight=1)
+    counts = await Sender({ACCOUNT: ""}, manner, truth=truth).run([next(some(1)), hook], asyncio.Event())
+    assert (counts.failed, counts.accepted) == ({"ConnectError": 1}, 2)
+    (line,) = (event for event in events(truth) if "count" in event)
+    assert (line["count"], line["open"]) == (1, False)
+
+
+def stage_hook() -> SimulatedDelivery:
+    return next(delivery for delivery in some(400) if delivery.facts[0].type == "kommo.digital_pipeline.triggered")
+
+
+@pytest.mark.parametrize(("answers", "undecided"), [((200, 200), False), ((200, 503, 200), True)])
+async def test_a_hook_whose_first_attempt_may_have_been_stored_is_open(
+    answers: tuple[int, ...], undecided: bool
+) -> None:
+    hook = stage_hook()
+    door, truth = Door(status=lambda number: answers[number - 1]), Truth()
+    async with standing(door) as url:
+        manner = Manner(rate=500, speed=FAST, in_flight=1)
+        await Sender({ACCOUNT: url}, manner, truth=truth).run([next(some(1)), hook], asyncio.Event())
+    (line,) = (event for event in events(truth) if "count" in event)
+    assert (line["count"], line["open"]) == (1, undecided)
 
 
 async def test_a_redirect_is_an_answer_that_is_not_followed() -> None:
     door = Door(status=lambda _: 302)
     async with standing(door) as url:
-        counts = await Sender(url, 500).run(some(3), asyncio.Event())
+        counts = await Sender({ACCOUNT: url}, Manner(rate=500)).run(some(3), asyncio.Event())
     assert counts.answers == {302: 3}
     assert counts.accepted == 0
     assert len(door.bodies) == 3
@@ -105,7 +189,7 @@ async def test_an_answer_after_two_seconds_is_none() -> None:
     door = Door(seconds=2.6)
     began = time.monotonic()
     async with standing(door) as url:
-        counts = await Sender(url, 100).run(some(3), asyncio.Event())
+        counts = await Sender({ACCOUNT: url}, Manner(rate=100)).run(some(3), asyncio.Event())
         took = time.monotonic() - began
     assert (counts.timed_out, counts.answers) == (3, {})
     assert 2.0 <= took < 2.6
@@ -114,7 +198,7 @@ async def test_an_answer_after_two_seconds_is_none() -> None:
 async def test_a_closed_door_is_counted_by_name() -> None:
     async with standing(Door()) as url:
         pass
-    counts = await Sender(url, 100).run(some(3), asyncio.Event())
+    counts = await Sender({ACCOUNT: url}, Manner(rate=100)).run(some(3), asyncio.Event())
     assert counts.failed == {"ConnectError": 3}
     assert counts.ended == 3
 
@@ -122,7 +206,7 @@ async def test_a_closed_door_is_counted_by_name() -> None:
 async def test_the_rate_is_kept() -> None:
     async with standing(Door()) as url:
         began = time.monotonic()
-        await Sender(url, 40).run(some(41), asyncio.Event())
+        await Sender({ACCOUNT: url}, Manner(rate=40)).run(some(41), asyncio.Event())
         took = time.monotonic() - began
     assert 0.95 <= took < 1.6
 
@@ -130,7 +214,7 @@ async def test_the_rate_is_kept() -> None:
 async def test_no_more_than_allowed_are_under_way() -> None:
     door = Door(seconds=0.05)
     async with standing(door) as url:
-        counts = await Sender(url, 5000, in_flight=4).run(some(40), asyncio.Event())
+        counts = await Sender({ACCOUNT: url}, Manner(rate=5000, in_flight=4)).run(some(40), asyncio.Event())
     assert counts.accepted == 40
     assert door.most_at_once == 4
 
@@ -141,7 +225,7 @@ async def test_it_stops_within_a_second(seconds: float, rate: float) -> None:
     door = Door(seconds=seconds)
     stop = asyncio.Event()
     async with standing(door) as url:
-        running = asyncio.create_task(Sender(url, rate, in_flight=8).run(some(None), stop))
+        running = asyncio.create_task(Sender({ACCOUNT: url}, Manner(rate=rate, in_flight=8)).run(some(None), stop))
         await asyncio.sleep(0.3)
         began = time.monotonic()
         stop.set()
@@ -153,114 +237,5 @@ async def test_it_stops_within_a_second(seconds: float, rate: float) -> None:
 async def test_the_address_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         async with standing(Door()) as url:
-            await Sender(url, 500).run(some(3), asyncio.Event())
+            await Sender({ACCOUNT: url}, Manner(rate=500)).run(some(3), asyncio.Event())
     assert TOKEN not in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("url", "account"),
-    [
-        (f"https://x/webhooks/{TOKEN}", 16700680),
-        (f"https://x/webhooks/{TOKEN}/", 16700680),
-        (f"https://x/a/{TOKEN}?b=1.2.3.4", 16700680),
-        ("https://x/webhooks/secret", None),
-        ("https://x/webhooks/a.b.c.d", None),
-        ("https://1.2.3.4", None),
-    ],
-)
-def test_the_account_is_read_from_the_token(url: str, account: int | None) -> None:
-    assert token_account(url) == account
-
-
-def command(*arguments: str, address: str | None = None) -> tuple[int, str]:
-    result = CliRunner().invoke(simulate, list(arguments), env={"KOMMO_STREAMS_WEBHOOK_URL": address})
-    assert "Traceback" not in result.output
-    return result.exit_code, result.output
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--rate", "0"], "--rate"),
-        (["--count", "0"], "--count"),
-        (["--url", "ftp://x/webhooks/a.1.b.c"], "not an http:// or https:// address"),
-        (["--url", "http://[x/webhooks/a.1.b.c"], "not an http:// or https:// address"),
-        (["--url", f"http://127.0.0.1:9/{TOKEN}", "--account", "5"], "belongs to account 16700680"),
-        ([], "KOMMO_STREAMS_WEBHOOK_URL"),
-    ],
-)
-def test_wrong_arguments_are_exit_code_2(arguments: list[str], said: str) -> None:
-    code, output = command(*arguments)
-    assert code == 2
-    assert said in " ".join(output.split())
-    assert "a.1.b.c" not in output
-    assert "c2lnbmF0dXJl" not in output
-
-
-async def _command(url: str, *arguments: str, until: Callable[[], bool] | None = None) -> tuple[int, str]:
-    """Run the command as a process of its own, as its signals are; with `until`: SIGTERM once that is true."""
-    program = "from simulator.commands import simulate; simulate()"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", program, *arguments),
-        env={"KOMMO_STREAMS_WEBHOOK_URL": url},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        async with asyncio.timeout(30):
-            while until is not None and not until():
-                await asyncio.sleep(0.02)
-            if until is not None:
-                process.send_signal(signal.SIGTERM)
-            output, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode is not None
-    assert b"c2lnbmF0dXJl" not in output
-    return process.returncode, output.decode()
-
-
-async def test_the_command_sends_counts_and_ends_with_0() -> None:
-    door = Door()
-    async with standing(door) as url:
-        code, output = await _command(url, "--count", "20", "--rate", "200", "--seed", "7")
-    assert code == 0
-    assert len(door.bodies) == 20
-    assert all(b"account%5Bid%5D=16700680" in body for body in door.bodies)
-    assert output.startswith("sent 20 in ")
-    assert "20 accepted; account 16700680, seed 7" in output
-
-
-async def test_the_command_ends_with_0_on_sigterm() -> None:
-    door = Door()
-    async with standing(door) as url:
-        code, output = await _command(url, "--rate", "50", until=lambda: len(door.bodies) > 5)
-    assert code == 0
-    assert output.startswith("sent ")
-    assert len(output.splitlines()) == 1
-
-
-async def test_an_address_that_is_not_valid_ends_the_command_with_1() -> None:
-    door = Door(status=lambda _: 404)
-    async with standing(door) as url:
-        code, output = await _command(url, "--rate", "50")
-    assert code == 1
-    assert "the webhook address is not valid" in output
-
-
-async def test_a_gateway_that_is_not_there_ends_the_command_with_1() -> None:
-    async with standing(Door()) as url:
-        pass
-    code, output = await _command(url, "--rate", "50", "--count", "3")
-    assert code == 1
-    assert "cannot be reached" in output
-
-
-async def test_one_accepted_delivery_is_enough_for_0() -> None:
-    door = Door(status=lambda number: 200 if number == 1 else 404)
-    async with standing(door) as url:
-        code, output = await _command(url, "--rate", "100", "--count", "20")
-    assert code == 0
-    assert "1 accepted, 19 answered 404" in output

@@ -5,7 +5,8 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from simulator.wire import Item, account_block, encode_body, encode_pairs, flatten, request_headers, urlencode
+from schemas.form import parse_form
+from simulator.wire import Item, account_block, as_texts, encode, encode_pairs, request_headers, urlencode
 
 BODIES = sorted((Path(__file__).parent / "bodies").glob("*.form"))
 
@@ -42,9 +43,12 @@ def test_texts_are_escaped_as_php_does(text: str, encoded: str) -> None:
     assert urlencode(text) == encoded
 
 
-def test_nested_values_are_flattened_as_php_does() -> None:
-    value: Item = {"id": 1, "tags": [{"id": "2", "name": "x"}], "empty": [], "map": {"77": {"ID": 77}}, "bare": [5]}
-    assert list(flatten(value, "leads[add][0]")) == [
+NESTED: Item = {"id": 1, "tags": [{"id": "2", "name": "x"}], "empty": [], "map": {"77": {"ID": 77}}, "bare": [5]}
+
+
+def test_nested_values_are_written_as_php_does() -> None:
+    pairs = parse_qsl(encode({"leads": {"add": [NESTED]}}).decode("ascii"))
+    assert pairs == [
         ("leads[add][0][id]", "1"),
         ("leads[add][0][tags][0][id]", "2"),
         ("leads[add][0][tags][0][name]", "x"),
@@ -53,8 +57,12 @@ def test_nested_values_are_flattened_as_php_does() -> None:
     ]
 
 
-def test_the_account_block_comes_first() -> None:
-    body = encode_body(account_block(16700680, "northgate"), "task", "delete", {"id": 5})
+def test_texts_are_what_a_receiver_reads() -> None:
+    assert as_texts(NESTED) == parse_form(encode({"leads": NESTED}))["leads"]
+
+
+def test_keys_are_in_the_order_given() -> None:
+    body = encode({"account": account_block(16700680, "northgate"), "task": {"delete": [{"id": 5}]}})
     assert body == (
         b"account%5Bsubdomain%5D=northgate&account%5Bid%5D=16700680"
         b"&account%5B_links%5D%5Bself%5D=https%3A%2F%2Fnorthgate.kommo.com&task%5Bdelete%5D%5B0%5D%5Bid%5D=5"
@@ -62,7 +70,7 @@ def test_the_account_block_comes_first() -> None:
 
 
 def test_headers_are_kommos() -> None:
-    headers = request_headers("0f6b1a52-6d7e-4c7b-9f0e-2b1f6f0d9a11")
+    headers = request_headers("0f6b1a52-6d7e-4c7b-9f0e-2b1f6f0d9a11", "amoCRM-Webhooks/3.0")
     assert headers["User-Agent"] == "amoCRM-Webhooks/3.0"
     assert headers["Content-Type"] == "application/x-www-form-urlencoded"
     assert headers["X-Amocrm-Requestid"] == "0f6b1a52-6d7e-4c7b-9f0e-2b1f6f0d9a11"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 import tempfile
 import time
@@ -10,14 +11,15 @@ from pathlib import Path
 import click
 import uvloop
 
-from bench import gateway, ingest, tables, way
+from bench import decode, gateway, ingest, tables, way
 from bench.report import Report
 from bench.world import ROOT
 from runtime.logs import logging_to
 from runtime.settings import Settings
 from service.embedded import Addresses, EmbeddedServers
 
-NAMES = ("gateway", "ingest", "tables", "latency", "memory")
+NAMES = ("decode", "gateway", "ingest", "tables", "latency", "memory")
+ON_SERVERS = set(NAMES) - {"decode"}
 
 
 @click.command()
@@ -27,16 +29,23 @@ NAMES = ("gateway", "ingest", "tables", "latency", "memory")
 @click.option("--write", is_flag=True, help="Replace the table in docs/benchmarks.md.")
 def main(names: tuple[str, ...], rounds: int, events: int, write: bool) -> None:
     """Measure NAMES (all, if none is given). Run it alone: everything shares this machine's cores."""
-    report = Report()
+    report, names = Report(), names or NAMES
+    if "decode" in names:
+        asyncio.run(decode.run(report, rounds))
+    if ON_SERVERS.intersection(names):
+        _on_servers(report, names, rounds, events)
+    if write:
+        _write(report)
+
+
+def _on_servers(report: Report, names: tuple[str, ...], rounds: int, events: int) -> None:
     with tempfile.TemporaryDirectory(prefix="ks-bench-") as directory:
         servers = EmbeddedServers(Path(directory) / "data")
         try:
             with logging_to(Settings(log_level="ERROR")):
-                uvloop.run(_run(servers.start(), report, names or NAMES, rounds, events))
+                uvloop.run(_run(servers.start(), report, names, rounds, events))
         finally:
             servers.stop()
-    if write:
-        _write(report)
 
 
 async def _run(addresses: Addresses, report: Report, names: tuple[str, ...], rounds: int, events: int) -> None:

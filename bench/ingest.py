@@ -1,10 +1,9 @@
-"""Ingest beside a getmany-and-send loop that does not decode; and decoding beside urllib with nesting."""
+"""Ingest beside a getmany-and-send loop that does not decode."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-import urllib.parse
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -14,7 +13,6 @@ from bench.report import Report, compare
 from bench.world import bodies, fill_webhooks, installation
 from runtime.process import tune_collector
 from runtime.settings import Settings
-from schemas.form import parse_form
 from service.embedded import Addresses
 from streams.consumer import BatchConsumer
 from streams.producer import Producer
@@ -39,15 +37,6 @@ async def run(addresses: Addresses, report: Report, rounds: int) -> None:
             rounds,
             floor=10_000,
         )
-    await compare(
-        report,
-        "form of corpus-like bodies, decoded",
-        lambda: _decode(items[:5000], parse_form),
-        lambda: _decode(items[:5000], _urllib),
-        "urllib and nesting",
-        3.0,
-        rounds,
-    )
 
 
 async def _ingest(settings: Settings) -> float:
@@ -101,22 +90,3 @@ async def _loop(settings: Settings) -> float:
     finally:
         await producer.stop()
         await consumer.stop()
-
-
-async def _decode(items: list[tuple[int, bytes]], parse: Any) -> float:
-    start = time.perf_counter()
-    for _account, body in items:
-        parse(body)
-    return len(items) / (time.perf_counter() - start)
-
-
-def _urllib(body: bytes) -> dict[str, Any]:
-    root: dict[str, Any] = {}
-    for key, value in urllib.parse.parse_qsl(body.decode(), keep_blank_values=True):
-        name, *rest = key.replace("]", "").split("[")
-        node = root
-        for part in rest:
-            node = node.setdefault(name, {})
-            name = part
-        node[name] = value
-    return root

@@ -45,9 +45,23 @@ class Report:
         return "\n".join(lines) + "\n"
 
 
-def spread(values: list[float], unit: str = "/s") -> str:
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What is measured: its sign, its decimals, and whether less of it is better (then the ratio is turned over)."""
+
+    sign: str
+    decimals: int = 0
+    less_is_better: bool = False
+
+
+RATE = Unit("/s")
+MICROSECONDS = Unit(" us", 1, less_is_better=True)
+
+
+def spread(values: list[float], unit: Unit = RATE) -> str:
     """Return "median unit (lowest to highest)"."""
-    return f"{statistics.median(values):,.0f}{unit} ({min(values):,.0f} to {max(values):,.0f})"
+    middle, lowest, highest = (f"{v:,.{unit.decimals}f}" for v in (statistics.median(values), min(values), max(values)))
+    return f"{middle}{unit.sign} ({lowest} to {highest})"
 
 
 async def compare(
@@ -59,8 +73,14 @@ async def compare(
     aim: float,
     rounds: int,
     floor: float | None = None,
+    *,
+    unit: Unit = RATE,
+    ceiling: float | None = None,
 ) -> None:
-    """Measure both in turn, ours first in every other round, and report the median of the ratios pair by pair."""
+    """Measure both in turn, ours first in every other round, and report the median of the ratios pair by pair.
+
+    A ratio says how many times better ours is. `floor` or `ceiling` bounds the median of ours, in `unit`.
+    """
     mine: list[float] = []
     theirs: list[float] = []
     for number in range(rounds + 1):
@@ -68,16 +88,19 @@ async def compare(
             value = await measure()
             if number:  # the first round warms up
                 values.append(value)
-    ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
+    pairs = zip(theirs, mine, strict=True) if unit.less_is_better else zip(mine, theirs, strict=True)
+    ratios = [a / b for a, b in pairs]
     ratio = statistics.median(ratios)
-    enough = floor is None or statistics.median(mine) >= floor
+    median = statistics.median(mine)
+    enough = (floor is None or median >= floor) and (ceiling is None or median <= ceiling)
+    bounds = (f" and {floor:,.0f}{unit.sign}" if floor else "") + (f" and {ceiling:g}{unit.sign}" if ceiling else "")
     report.add(
         Figure(
             name,
-            spread(mine),
-            f"{reference_name} {spread(theirs)}",
+            spread(mine, unit),
+            f"{reference_name} {spread(theirs, unit)}",
             f"{ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
-            f"{aim:g}" + (f" and {floor:,.0f}/s" if floor else ""),
+            f"{aim:g}{bounds}",
             ratio >= aim and enough,
         )
     )

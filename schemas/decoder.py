@@ -19,7 +19,7 @@ from schemas.catalogue import UNRECOGNIZED
 from schemas.delivery import Delivery
 from schemas.errors import ErrorClass
 from schemas.event import Origin, TimeSource
-from schemas.form import MAX_DEPTH, Form, FormError, parse_form
+from schemas.form import MAX_DEPTH, Form, FormError, check_size, parse_form
 from schemas.identity import event_id
 from schemas.readers import ItemError, Reading
 from schemas.salesbot import claimed_account, read_widget_request
@@ -33,6 +33,7 @@ MAX_EVENT_BYTES = 8 * 1024 * 1024 - 64 * 1024  # what fits into kommo.events wit
 _NO_JSON = object()
 _DAY_US = 86_400_000_000
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_ACCOUNT = re.compile(r"[1-9][0-9]{0,18}")
 _LINK = re.compile(r"https://[a-z0-9-]{1,63}\.(?:kommo\.com|amocrm\.com|amocrm\.ru)")
 _SUBDOMAIN = re.compile(r"[a-z0-9-]{1,63}")
 _MAX_ACCOUNT_BYTES = 512  # it is repeated in every event of its body
@@ -69,6 +70,7 @@ def decode(delivery: Delivery, *, origin: Origin = "live") -> Decoded:
     """Return the events of a delivery and what could not become one; never raises for anything in the body."""
     result = Decoded()
     try:
+        check_size(delivery.body)
         if delivery.door == "integration-disabled":
             reading = readers.read_disabled_integration(parse_form(delivery.body))
             _Encoder(delivery, origin, None, result).encode(0, "", reading)
@@ -79,6 +81,22 @@ def decode(delivery: Delivery, *, origin: Origin = "live") -> Decoded:
     except (FormError, ItemError) as error:
         result.rejections.append(Rejection("", str(error), ErrorClass.VALIDATION))
     return result
+
+
+def named_account(delivery: Delivery) -> int | None:
+    """Return the account that a delivery's body names; None where it names none, or cannot be read."""
+    named: Any = None
+    try:
+        check_size(delivery.body)
+        if (value := _json(delivery)) is not _NO_JSON:
+            reading = read_widget_request(value)
+            named = claimed_account(reading) if reading else None
+        else:
+            block = parse_form(delivery.body).get("account")
+            named = block.get("id") if type(block) is dict else None
+    except FormError:
+        return None
+    return int(named) if type(named) is str and _ACCOUNT.fullmatch(named) and int(named) < 2**63 else None
 
 
 def _decode_form(form: Form, delivery: Delivery, origin: Origin, result: Decoded) -> None:

@@ -9,23 +9,35 @@ from __future__ import annotations
 import re
 from itertools import islice
 from typing import Any, TypeAlias
-from urllib.parse import unquote, unquote_to_bytes
+
+from schemas.delivery import MAX_BODY_BYTES
 
 Form: TypeAlias = dict[str, Any]
 """Nested dictionaries whose leaves are texts; lists are dictionaries with the keys "0", "1", ..."""
 
 MAX_PAIRS = 20_000
 MAX_DEPTH = 64  # PHP's max_input_nesting_level
+MAX_NESTS = 25_000
+"""Dictionaries in one body. An honest one has fewer than pairs; 1 MiB of brackets would make 350,000."""
 
 _MAX_KEYS = 20_000
 _MAX_KEY_CHARACTERS = 256
+_MAX_HEAD_CHARACTERS = 512
 _MAX_VALUES = 20_000
 _MAX_VALUE_CHARACTERS = 96
+_LARGE = 64 * 1024  # bytes; Kommo's bodies have 0.2 to 4 KiB
 
-_CONTROL = dict.fromkeys([*range(0x20), 0x7F])
-_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # a key that PHP takes as a number
+_CONTROL = bytes([*range(0x20), 0x7F])
+_A_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,18}")  # a key that PHP takes as a number, where it fits into 64 bits
+_MAX_NUMBER = 2**63 - 1
 _NO_INDEX = ("", *" \t\n\r\v\f")
 _MANGLED = str.maketrans(" .[", "___")
+_LEVELS = re.compile(r"(?:\[[^\]]*+\])++")  # what stands behind the last of them is no part of the key
+_ESCAPES = re.compile("(?:%[0-9A-Fa-f]{2})+")
+_DIGITS = "0123456789abcdefABCDEF"
+_ESCAPED = {f"%{high}{low}": chr(int(high + low, 16)) for high in _DIGITS for low in _DIGITS}
+_BYTES_AS_TEXT = {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}  # surrogateescape to \xNN
 
 
 class FormError(ValueError):
@@ -49,42 +61,90 @@ class _Ways:
         self.nodes: list[tuple[int, str | None]] = [(_ROOT, "")]
         self.fleeting: set[int] = set()  # the nodes at or below a `[]`: another dictionary each time
         self._numbers: dict[tuple[int, str | None], int] = {}
+        self._heads: dict[str, int] = {}  # `a[b]` of the whole key `a[b][c]`: its node
 
     def learn(self, raw: str) -> tuple[int, str | None]:
-        path = key_path(_decoded(raw))
-        if not path:
-            return _DROPPED
+        """Return the way of a key as it is in the body. Raises FormError for one that is too deep."""
+        key = _decoded(raw.replace("%5B", "[").replace("%5D", "]"))  # nearly all escapes of a key, and this is quick
+        head, _, last = key.rpartition("[")
+        node = self._heads.get(head, -1)
+        if node >= 0 and last.find("]") == len(last) - 1 >= 0 and "\0" not in last:  # only the last name is new
+            way: tuple[int, str | None] = (node, _index(last[:-1]))
+        else:
+            path = key_path(key)
+            if not path:
+                return _DROPPED
+            way = (self._node(path[:-1]), path[-1])
+            # Where every bracket opens or closes a name, all keys of the same head hang on the same node.
+            whole = key[-1] == "]" and key.count("[") == key.count("]") == len(path) - 1
+            if whole and len(head) <= _MAX_HEAD_CHARACTERS:
+                self._heads[head] = way[0]
+        if len(raw) <= _MAX_KEY_CHARACTERS:
+            self.by_key[raw] = way
+        return way
+
+    def _node(self, names: _Path) -> int:
         node = _ROOT
-        for name in path[:-1]:
+        for name in names:
             place = (node, name)
             node = self._numbers.setdefault(place, len(self.nodes))
             if node == len(self.nodes):
                 self.nodes.append(place)
                 if name is None or place[0] in self.fleeting:
                     self.fleeting.add(node)
-        way = (node, path[-1])
-        if len(raw) <= _MAX_KEY_CHARACTERS:
-            self.by_key[raw] = way
-        return way
+        return node
 
     def full(self) -> bool:
-        return len(self.nodes) > _MAX_KEYS or len(self.by_key) > _MAX_KEYS
+        return max(len(self.nodes), len(self.by_key), len(self._heads)) > _MAX_KEYS
 
 
-class _Numbers:
-    """The next free number of each dictionary with a `[]`; keys are only ever added, so each is looked at once."""
+class _Nests:
+    """The dictionaries of one body."""
 
-    def __init__(self) -> None:
-        self._seen: dict[int, tuple[Form, int, int | None]] = {}
+    def __init__(self, ways: _Ways) -> None:
+        self.root: Form = {}
+        self.made: dict[int, Form] = {_ROOT: self.root}
+        self._ways = ways
+        self._count = 0
+        self._numbered: dict[int, tuple[Form, int, int | None]] = {}
 
-    def take(self, node: Form) -> str:
-        """Return the next free number of a dictionary; the caller sets it before anything else."""
-        _, size, last = self._seen.get(id(node), (node, 0, None))
-        for key in islice(reversed(node), len(node) - size):
-            if _NUMBER.fullmatch(key) and (last is None or int(key) > last):
-                last = int(key)
+    def make(self, node: int) -> Form:
+        """Return the dictionary of a node, made where it is not there yet; a scalar in its place gives way to it."""
+        above, name = self._ways.nodes[node]
+        parent = self.made.get(above)
+        if parent is None:
+            parent = self.make(above)
+        if name is None:
+            name = self.next_number(parent)
+        found = parent.get(name)
+        if type(found) is dict:
+            child: Form = found
+        else:
+            self._count += 1
+            if self._count > MAX_NESTS:
+                raise FormError(f"more than {MAX_NESTS} nested keys in one body")
+            child = parent[name] = {}
+        if node not in self._ways.fleeting:  # `a[][b]` is a new one each time
+            self.made[node] = child
+        return child
+
+    def forget(self) -> None:
+        """Look every dictionary up anew: one was replaced by a scalar, and those in it are gone with it."""
+        self.made.clear()
+        self.made[_ROOT] = self.root
+
+    def next_number(self, node: Form) -> str:
+        """Return the next free number of a dictionary; the caller sets it before anything else.
+
+        Keys are only ever added, so each is looked at once.
+        """
+        _, size, last = self._numbered.get(id(node), (node, 0, None))
+        if len(node) > size:
+            for key in islice(reversed(node), len(node) - size):
+                if _NUMBER.fullmatch(key) and -_MAX_NUMBER - 1 <= int(key) <= _MAX_NUMBER:
+                    last = int(key) if last is None else max(last, int(key))
         last = 0 if last is None else last + 1
-        self._seen[id(node)] = (node, len(node) + 1, last)  # holds the dictionary, so that no other gets its id
+        self._numbered[id(node)] = (node, len(node) + 1, last)  # holds the dictionary: no other gets its id
         return str(last)
 
 
@@ -93,40 +153,50 @@ _values: dict[str, str] = {}  # short values seen lately, decoded: names of fiel
 
 
 def parse_form(body: bytes) -> Form:
-    """Return the nested form of an application/x-www-form-urlencoded body (at most some MiB; the caller bounds it).
+    """Return the nested form of an application/x-www-form-urlencoded body.
 
     Later pairs win over earlier ones on the same path, values are percent-decoded once, and bytes that are not
-    UTF-8 stay readable as \\xNN. Raises FormError for raw control characters, over MAX_PAIRS pairs, or keys nested
-    deeper than MAX_DEPTH.
+    UTF-8 stay readable as \\xNN. Raises FormError for raw control characters, and for a body past a bound:
+    MAX_BODY_BYTES, MAX_PAIRS, MAX_DEPTH, MAX_NESTS.
+
+    What differs from PHP, so that nothing vanishes: PHP drops keys that are too deep, pairs past max_input_vars, and
+    `a[]` after `a[9223372036854775807]` (here it is the next number); it takes control characters, which no form has.
     """
     global _ways
     text = _body_text(body)
     if text.count("&") >= MAX_PAIRS:
         raise FormError(f"more than {MAX_PAIRS} pairs in one body")
+    pairs = text.split("&")
+    if len(text) > _LARGE:
+        _refuse_depth(pairs)
     if _ways.full():
         _ways = _Ways()
     ways = _ways
-    known, value_known = ways.by_key.get, _values.get
-    root: Form = {}
-    made: dict[int, Form] = {_ROOT: root}
-    numbers = _Numbers()
-    for pair in text.split("&"):
+    nests = _Nests(ways)
+    known, value_known, made = ways.by_key.get, _values.get, nests.made
+    ascii_only = text.isascii()
+    for pair in pairs:
         raw, _, value = pair.partition("=")
         node, leaf = known(raw) or ways.learn(raw)
-        if node < 0:
-            continue
-        if "%" in value or "+" in value:
-            value = value_known(value) or _decoded_value(value)
         parent = made.get(node)
         if parent is None:
-            parent = _make(made, ways, node, numbers)
+            if node < 0:
+                continue
+            parent = nests.make(node)
+        if "%" in value or "+" in value or not (ascii_only or value.isascii()):
+            value = value_known(value) or _decoded_value(value)
         if leaf is None:
-            parent[numbers.take(parent)] = value
-        else:
-            if type(parent.get(leaf)) is dict:  # a scalar takes the place of a nest: the nest's nodes are gone
-                made = {_ROOT: root}
-            parent[leaf] = value
-    return root
+            leaf = nests.next_number(parent)
+        elif leaf in parent and type(parent[leaf]) is dict:
+            nests.forget()
+        parent[leaf] = value
+    return nests.root
+
+
+def check_size(body: bytes) -> None:
+    """Raise FormError for a body of more than MAX_BODY_BYTES."""
+    if len(body) > MAX_BODY_BYTES:
+        raise FormError(f"a body of more than {MAX_BODY_BYTES} bytes")
 
 
 def key_path(key: str) -> _Path:
@@ -135,45 +205,50 @@ def key_path(key: str) -> _Path:
     Raises FormError for more than MAX_DEPTH levels (PHP drops these in silence; here nothing is).
     """
     key = key.lstrip(" ").partition("\0")[0]
-    name, bracket, rest = key.partition("[")
-    path: list[str | None] = [name.translate(_MANGLED)]
+    name = key.partition("[")[0]
     if not name:
         return ()
-    while bracket:
-        inner, closed, after = rest.partition("]")
-        if not closed:
-            if len(path) == 1:  # an unclosed bracket belongs to the name: a[b is a_b; further in it ends the key
-                path[0] = f"{path[0]}_{rest.translate(_MANGLED)}"
-            break
-        path.append(None if inner in _NO_INDEX else inner)
-        if len(path) > MAX_DEPTH:
-            raise FormError(f"a key nested deeper than {MAX_DEPTH} levels")
-        bracket, rest = ("[", after[1:]) if after.startswith("[") else ("", "")
-    return tuple(path)
+    found = _LEVELS.match(key, len(name))
+    if not found:  # an unclosed bracket belongs to the name: a[b is a_b; further in it ends the key
+        return (key.translate(_MANGLED),)
+    levels = found[0][1:-1].split("][")  # exact: of what is in brackets, each ] closes one
+    if len(levels) >= MAX_DEPTH:
+        raise FormError(f"a key nested deeper than {MAX_DEPTH} levels")
+    return (name.translate(_MANGLED), *map(_index, levels))
+
+
+def _index(inner: str) -> str | None:
+    return None if inner in _NO_INDEX else inner
 
 
 def _body_text(body: bytes) -> str:
+    """Return a body with one character for each byte: its names and values become text one by one."""
+    check_size(body)
     body = body.rstrip(b"\r\n")
-    try:
-        text = body.decode("ascii")
-    except UnicodeDecodeError:
-        text = body.decode("utf-8", "backslashreplace")
-    if not text.isprintable():
-        _refuse_control_characters(text)
-    return text
+    if len(body.translate(None, _CONTROL)) < len(body) and (found := _A_CONTROL.search(body)):  # searched, it is slower
+        raise FormError(f"not a form: control character 0x{found[0][0]:02x} at position {found.start()}")
+    return body.decode("latin-1")
 
 
-def _refuse_control_characters(text: str) -> None:
-    for place, character in enumerate(text):
-        if ord(character) in _CONTROL:
-            raise FormError(f"not a form: control character 0x{ord(character):02x} at position {place}")
+def _refuse_depth(pairs: list[str]) -> None:
+    """Look for a key that is too deep before any work is done for those before it."""
+    for pair in pairs:
+        if pair.count("[") + pair.count("%5B") + pair.count("%5b") >= MAX_DEPTH:
+            key_path(_decoded(pair.partition("=")[0]))
 
 
 def _decoded(raw: str) -> str:
-    raw = raw.replace("+", " ")
-    if raw.isascii():
-        return unquote_to_bytes(raw).decode("utf-8", "backslashreplace")
-    return unquote(raw, errors="backslashreplace")
+    """Return the text of a name or value as it is in the body, one character for each byte."""
+    data = _ESCAPES.sub(_bytes_of, raw.replace("+", " ")).encode("latin-1")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "surrogateescape").translate(_BYTES_AS_TEXT)
+
+
+def _bytes_of(escapes: re.Match[str]) -> str:
+    run = escapes[0]
+    return _ESCAPED.get(run) or bytes.fromhex(run.replace("%", "")).decode("latin-1")
 
 
 def _decoded_value(raw: str) -> str:
@@ -183,22 +258,3 @@ def _decoded_value(raw: str) -> str:
             _values.clear()
         _values[raw] = value
     return value
-
-
-def _make(made: dict[int, Form], ways: _Ways, node: int, numbers: _Numbers) -> Form:
-    """Return the dictionary of a node, made where it is not there yet; a scalar in its place gives way to it."""
-    above, name = ways.nodes[node]
-    parent = made.get(above)
-    if parent is None:
-        parent = _make(made, ways, above, numbers)
-    if name is None:  # `a[][b]`: a new one each time, so it is not remembered
-        child: Form = {}
-        parent[numbers.take(parent)] = child
-        return child
-    found = parent.get(name)
-    child = found if type(found) is dict else {}
-    if child is not found:
-        parent[name] = child
-    if node not in ways.fleeting:
-        made[node] = child
-    return child

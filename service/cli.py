@@ -20,6 +20,7 @@ _COMMANDS = {
     "webhook-url": ("gateway.commands", "webhook_url"),
     "token": ("dashboard.commands", "token"),
     "dashboard-url": ("dashboard.commands", "dashboard_url"),
+    "decode": ("service.decode", "decode"),
     "simulate": ("simulator.commands", "simulate"),
 }
 

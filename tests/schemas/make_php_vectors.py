@@ -3,8 +3,8 @@
     python -m tests.schemas.make_php_vectors        # needs `php` (made with 8.2) on the PATH
 
 What PHP keeps as bytes that are not UTF-8 is written as \\xNN, as the parser shows it. Left out on purpose, because
-the parser reads them otherwise and no sender writes them: control characters that are not percent-encoded (the
-parser refuses them), and one character of which some bytes are percent-encoded and some are not.
+the parser reads them otherwise (its docstring says why): control characters that are not percent-encoded, keys deeper
+than PHP's limit, and `[]` after the largest number.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from __future__ import annotations
 import json
 import random
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.schemas.support import bodies as corpus
 
 VECTORS = Path(__file__).with_name("php_vectors.json")
 
@@ -165,6 +168,15 @@ CHOSEN: list[bytes] = [
     b"a=%ED%A0%80",
     b"a=%C0%80&b=%F5%80%80%80",
     b"a=%C2%A0&b=%E2%80%A8",
+    # as large as PHP's numbers are, and larger
+    b"a[9223372036854775806]=1&a[]=2",
+    b"a[1000000000000000000]=1&a[]=2",
+    b"a[9223372036854775808]=1&a[]=2",
+    b"a[9999999999999999999]=1&a[]=2",
+    b"a[-9223372036854775808]=1&a[]=2",
+    b"a[-9223372036854775809]=1&a[]=2",
+    # one character, some of its bytes percent-encoded and some not
+    b"a=\xd1%82&b=%d1\x82&\xd0%b6[\xd0%b6]=1",
     # depth
     b"a" + b"[b]" * 63 + b"=1",
     b"a" + b"[]" * 63 + b"=1",
@@ -175,23 +187,132 @@ _PARTS = ["[a]", "[b]", "[0]", "[1]", "[7]", "[01]", "[-3]", "[]", "[+]", "[a.b]
 _ODD = ["[", "]", "[a", "a]", "x", "[[", "]]", "[ж]", "%5B", "%5D", "[%00]", "[a%FF]", " ", "."]
 _VALUES = ["", "1", "x", "a+b", "%20", "100%", "%2B", "ж", "%D0%B6", "%FF", "%E2%82", "a=b", "[x]", "%zz", "%00"]
 
+# Names as Kommo writes them, and what stands in their place in bodies that are broken.
+_ENTITIES = ["leads", "contacts", "task", "unsorted", "catalogs", "talk", "message", "account", "customers"]
+_ACTIONS = ["add", "update", "delete", "status", "note", "restore", "responsible"]
+_FIELDS = ["id", "name", "type", "text", "price", "last_modified", "tags", "note", "_links", "custom_fields", "values"]
+_IDS = ["40326593", "123456789", "0", "1", "2", "17611273", "9223372036854775000", "99999999999999999999"]
+_NUMBERS = ["0", "1", "2", "3", "7", "00", "01", "-1", "-2", "-0", "+1", "1.0", "1e1", " 1", "1 ", "x", "", "", "", ""]
+_TEXTS = [
+    "Ivan+Petrov",
+    "%D0%98%D0%B2%D0%B0%D0%BD",
+    "100%25",
+    "100%2525",
+    "%2541",
+    "50%+off",
+    "%26amp%3B",
+    "&amp;",
+    "&lt;b&gt;",
+    "Tom+%26amp%3B+Jerry",
+    "%7B%22UNIQ%22%3A%22u%5B1%5D%22%7D",
+    "https%3A%2F%2Fx.kommo.com%2F%3Fa%5Bb%5D%3D1%26c%3D2",
+    "%2B49+30",
+    "+49",
+    "2024-09-17+13%3A54%3A55",
+    "%0A",
+    "%D1",
+    "\udcd1%82",
+    "%",
+    "%%41",
+    "%4",
+    "%E2%80%A8",
+    "%F0%9F%98%80",
+    "",
+    "null",
+    "0",
+    "-1",
+    "a;b",
+    "a[b]=c",
+    "'quoted'",
+    "\u2028",
+]
+_BITS = ["[", "]", "[", "]", "%5B", "%5D", "%5b", "a", "b", "0", "1", ".", "+", "%20", " ", "%00", "=", "&", "%", "_"]
+_BITS += ["%2E", "%5b%5d", "[]", "%26", "%3D", "%2B", "ж", "\udcff", "%FF", "%25", "%255B", "%5", "[ ]", "[.]", "5B"]
+
+
+def _random(chance: random.Random) -> str:
+    """Few names, so that paths meet."""
+    odd = chance.random() < 0.25
+    keys = [
+        chance.choice(_NAMES) + "".join(chance.choices(_PARTS + (_ODD if odd else []), k=chance.randrange(4)))
+        for _ in range(chance.randrange(1, 4))
+    ]
+    return "&".join(
+        chance.choice(keys) + chance.choice(["", "", "[c]", "[]"]) + "=" + chance.choice(_VALUES)
+        for _ in range(chance.randrange(1, 9))
+    )
+
+
+def _kommo(chance: random.Random) -> str:
+    """ENTITY[ACTION][INDEX][FIELD].. with ids as keys, in one spelling of the brackets or in several."""
+    opening, closing = chance.choice([("[", "]"), ("%5B", "%5D"), ("%5b", "%5d"), ("%5B", "]")])
+    pairs = []
+    item = [chance.choice(_ENTITIES), chance.choice(_ACTIONS), chance.choice(["0", "0", "1", ""])]
+    for _ in range(chance.randrange(2, 7)):
+        deep = [chance.choice([*_FIELDS, *_IDS, *_FIELDS, ""]) for _ in range(chance.randrange(1, 5))]
+        name, *parts = [*item, *deep]
+        pairs.append(name + "".join(f"{opening}{part}{closing}" for part in parts) + "=" + chance.choice(_TEXTS))
+        if chance.random() < 0.2:
+            item[2] = chance.choice(_IDS)
+    return "&".join(pairs)
+
+
+def _one_path(chance: random.Random) -> str:
+    """Scalars and nests that take each other's place, and repeats."""
+    levels = ["[b]", "[c]", "[0]", "[]"]
+    return "&".join(
+        "a" + "".join(chance.choices(levels, k=chance.choice([0, 0, 1, 1, 2, 3, 4]))) + f"={number}"
+        for number in range(chance.randrange(2, 10))
+    )
+
+
+def _numbers(chance: random.Random) -> str:
+    """Keys that are numbers for PHP, those that only look so, and `[]` between them."""
+    below = chance.choice(["", "", "[]", "[x]"])
+    return "&".join(
+        f"a[{chance.choice(_IDS if chance.random() < 0.1 else _NUMBERS)}]{chance.choice([below, ''])}={n}"
+        for n in range(chance.randrange(2, 9))
+    )
+
+
+def _broken(chance: random.Random) -> str:
+    """Brackets, escapes, dots and spaces anywhere."""
+    return "".join(chance.choices(_BITS, k=chance.randrange(2, 14))) + chance.choice(["=1", "=1&a[b]=2", ""])
+
+
+def _deep(chance: random.Random) -> str:
+    """Up to the deepest that PHP takes."""
+    depth = chance.choice([5, 17, 40, 62, 63])
+    levels = "".join(chance.choices(["[b]", "[]", "[0]", "%5Bb%5D"], k=depth))
+    return f"a{levels}=1&a{levels[: levels.find(']') + 1]}[z]=2&a{levels}=3" if depth < 20 else f"a{levels}=1"
+
+
+def _values(chance: random.Random) -> str:
+    """Values, decoded once."""
+    return "&".join(
+        f"{name}={''.join(chance.choices(_TEXTS, k=chance.randrange(1, 4)))}" for name in chance.sample("abcd", 2)
+    )
+
+
+KINDS: dict[Callable[[random.Random], str], int] = {
+    _random: 1000,
+    _kommo: 900,
+    _one_path: 700,
+    _numbers: 700,
+    _broken: 1100,
+    _deep: 40,
+    _values: 300,
+}
+"""How many bodies of each kind."""
+
 
 def bodies() -> list[bytes]:
-    """Return the chosen bodies and, from a fixed seed, random ones on few names, so that their paths meet."""
-    chance = random.Random(20261124)
-    made = list(CHOSEN)
-    for number in range(400):
-        odd = number % 4 == 0
-        keys = [
-            chance.choice(_NAMES) + "".join(chance.choices(_PARTS + (_ODD if odd else []), k=chance.randrange(4)))
-            for _ in range(chance.randrange(1, 4))
-        ]
-        pairs = [
-            chance.choice(keys) + chance.choice(["", "", "[c]", "[]"]) + "=" + chance.choice(_VALUES)
-            for _ in range(chance.randrange(1, 9))
-        ]
-        made.append("&".join(pairs).encode())
-    return made
+    """Return the chosen bodies, those of the corpus, and random ones of each kind from fixed seeds; each once."""
+    made = [*CHOSEN, *(path.read_bytes().rstrip(b"\r\n") for path in corpus())]
+    for kind, count in KINDS.items():
+        chance = random.Random(f"20261124 {kind.__name__}")
+        made += [kind(chance).encode("utf-8", "surrogateescape") for _ in range(count)]
+    return list(dict.fromkeys(made))
 
 
 def _text(hexadecimal: str) -> str:
@@ -209,7 +330,9 @@ def main() -> None:
     answer = subprocess.run(["php", "-n", "-r", _PHP], input=lines, text=True, capture_output=True, check=True)
     trees = [_tree(json.loads(line)) for line in answer.stdout.splitlines()]
     vectors = [[body.decode("latin-1"), tree] for body, tree in zip(asked, trees, strict=True)]
-    VECTORS.write_text("[\n" + ",\n".join(json.dumps(vector) for vector in vectors) + "\n]\n", encoding="utf-8")
+    VECTORS.write_text(
+        "[\n" + ",\n".join(json.dumps(vector, separators=(",", ":")) for vector in vectors) + "\n]\n", encoding="utf-8"
+    )
     print(f"{len(vectors)} vectors")
 
 

@@ -102,7 +102,7 @@ def same(wire: Any, read: Any) -> bool:
             read = {str(number): value for number, value in enumerate(read)}
         return isinstance(read, dict) and wire.keys() == read.keys() and all(same(wire[k], read[k]) for k in wire)
     if read is None:
-        return bool(wire == "")
+        return wire in ("", "''")
     if isinstance(read, int):
         return re.fullmatch(r"\s*[-+]?[0-9][0-9_]*(\.0*)?\s*", wire) is not None and int(float(wire)) == int(
             float(read)

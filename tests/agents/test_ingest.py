@@ -94,7 +94,9 @@ async def test_deliveries_become_events_and_what_cannot_is_set_aside_whole(setti
         "lead/9",
     ]
     unknown = [event for event in found if event.type != "kommo.lead.added"]
-    assert [(event.type, event.data["fields"]) for event in unknown] == [("kommo.unrecognized", {"json": {"json": True}})]
+    assert [(event.type, event.data) for event in unknown] == [
+        ("kommo.unrecognized", {"fields": {"json": {"json": True}}})
+    ]
     raw = {(item.partition, item.offset): item for item in await everything(settings, WEBHOOKS)}
     letters = await everything(settings, DEADLETTERS)
     told = {}

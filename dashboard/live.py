@@ -166,10 +166,20 @@ class Live:
         positions = {name: found.get((view.projection, view.version)) for name, view in _VIEWS.items()}
         due = now >= self._reread_at
         moved = [n for n in _VIEWS if due or n not in self._positions or positions[n] != self._positions[n]]
+        failed = False
         for accounts in {client.accounts for client in self._clients}:
-            for name in _VIEWS:
-                if name in moved or (accounts, name) not in self._shown:
-                    await self._show(accounts, name)
+            try:
+                for name in _VIEWS:
+                    if name in moved or (accounts, name) not in self._shown:
+                        await self._show(accounts, name)
+                failed = False
+            except DatabaseAway:
+                # One tenant's page that takes too long must not keep the others from theirs; two in a row: an outage.
+                if failed or len({client.accounts for client in self._clients}) == 1:
+                    raise
+                failed = True
+                for name in _VIEWS:
+                    self._shown.pop((accounts, name), None)  # so the next look tries again
         self._positions = positions
         if due:
             self._reread_at = now + _REREAD_SECONDS

@@ -43,18 +43,27 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
         FROM jsonb_each(before -> 'fields') AS b JOIN jsonb_each(after -> 'fields') AS a USING (key)
         WHERE b.value <> a.value
         UNION ALL
-        SELECT 'custom_fields.' || coalesce(a.value ->> 0, b.value ->> 0), b.value -> 1, a.value -> 1
+        SELECT 'custom_fields.' || coalesce(a.value ->> 0, b.value ->> 0)
+               || CASE WHEN count(*) OVER (PARTITION BY coalesce(a.value ->> 0, b.value ->> 0)) > 1
+                       THEN ' (' || key || ')' ELSE '' END,  -- two fields of one name
+               b.value -> 1, a.value -> 1
         FROM jsonb_each(before -> 'custom') AS b FULL JOIN jsonb_each(after -> 'custom') AS a USING (key)
         WHERE before ? 'custom' AND after ? 'custom' AND (b.value -> 1) IS DISTINCT FROM (a.value -> 1)
     ) AS differing
 $$;
 
--- What changed with a line: what its body says, and what its snapshot and the one before it say.
+-- What changed with a line: what its body says, and what its snapshot and the one before it say. What another event of
+-- the entity at the same time tells of itself (of the same body, or of the other hook of one move) is told there.
 CREATE FUNCTION kommo_projections.activity_changes_v2(line kommo_projections.activity_log_v2) RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE COST 10000 AS $$
     SELECT nullif(
         (kommo_projections.differences(before.snapshot, line.snapshot)
-            - ARRAY(SELECT jsonb_array_elements_text(coalesce(line.snapshot -> 'told', '[]'))))
+            - ARRAY(
+                SELECT jsonb_object_keys(other.changes)
+                FROM kommo_projections.activity_log_v2 AS other
+                WHERE other.account_id = line.account_id AND other.entity_type = line.entity_type
+                  AND other.entity_id = line.entity_id AND other.occurred_at = line.occurred_at
+                  AND other.event_id <> line.event_id AND other.changes IS NOT NULL))
         || coalesce(line.changes, '{}'), '{}')
     FROM (
         SELECT (
@@ -123,12 +132,14 @@ $$;
 -- A line's summary, and after it the changes that the summary does not tell of itself.
 CREATE FUNCTION kommo_projections.tell_changes(summary text, changes jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT summary || coalesce(': ' || string_agg(told, ', ' ORDER BY key) FILTER (WHERE place <= 8), '')
-        || CASE WHEN count(*) > 8 THEN ', and ' || count(*) - 8 || ' more' ELSE '' END
-    FROM (
-        SELECT key, kommo_projections.tell_change(key, value) AS told, row_number() OVER (ORDER BY key) AS place
-        FROM jsonb_each(changes)
-    ) AS changed
+    SELECT summary || coalesce(': ' || string_agg(told, ', ' ORDER BY key), '')
+        || CASE WHEN number > 8 THEN ', and ' || number - 8 || ' more' ELSE '' END
+    FROM (SELECT count(*) AS number FROM jsonb_object_keys(changes)) AS counted
+    LEFT JOIN LATERAL (
+        SELECT key, kommo_projections.tell_change(key, value) AS told
+        FROM (SELECT key, value FROM jsonb_each(changes) ORDER BY key LIMIT 8) AS first
+    ) AS changed ON true
+    GROUP BY number
 $$;
 
 -- A delete carries nothing that tells a repeat from a second delete: deletes with nothing of the entity between them

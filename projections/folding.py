@@ -3,7 +3,7 @@
 A row must be the same whatever order its events are read in, and a repeat read later can put an event earlier in its
 second (of a repeat the smallest sequence counts). So a state keeps, for each column or group of columns, every event
 of the newest second that says it, not only the winner: a partial body clears nothing, and an older one overwrites
-nothing.
+nothing. Of a second with more than MOST_MARKS events the last ones are kept.
 """
 
 from __future__ import annotations
@@ -79,6 +79,9 @@ class Mark:
 Marks = dict[str, Mark]
 """Marks by the id of their event."""
 
+MOST_MARKS = 64
+"""Events that one second's marks hold: a person makes a few, and a row must stay small whatever is sent."""
+
 
 def keep(marks: Marks, event_id: str, mark: Mark) -> None:
     """Keep a mark, of two readings of one event the one that counts."""
@@ -94,6 +97,8 @@ def keep_newest(marks: Marks, event_id: str, mark: Mark) -> None:
         marks.clear()
     if mark.at >= at:
         keep(marks, event_id, mark)
+    if len(marks) > MOST_MARKS:
+        del marks[in_order(marks)[0]]
 
 
 def keep_oldest(marks: Marks, event_id: str, mark: Mark) -> None:
@@ -103,6 +108,13 @@ def keep_oldest(marks: Marks, event_id: str, mark: Mark) -> None:
         marks.clear()
     if mark.at <= at:
         keep(marks, event_id, mark)
+    if len(marks) > MOST_MARKS:
+        del marks[in_order(marks)[-1]]
+
+
+def in_order(marks: Marks) -> list[str]:
+    """Return the events of these marks in their entity's order."""
+    return sorted(marks, key=lambda event_id: marks[event_id].clock(event_id))
 
 
 def latest(marks: Marks) -> tuple[Clock, Mark]:
@@ -175,6 +187,8 @@ class Life(State):
         mark = plain.saying(*says)
         if event.kind.deletes:
             keep(self.deletes, event.event_id, mark)
+            if len(self.deletes) > MOST_MARKS:  # the first ones show, the last ones may after a later event
+                del self.deletes[in_order(self.deletes)[MOST_MARKS // 2]]
             clock = mark.clock(event.event_id)
             self.deleted = max(self.deleted, clock) if self.deleted else clock
         else:

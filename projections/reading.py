@@ -63,6 +63,8 @@ def read_event(value: bytes | None, partition: int, offset: int) -> LoggedEvent:
             raise EventError("not an event: its id, sequence or subject has another form")
         if time.tzinfo is None or type(event["revision"]) is not int or type(data) is not dict:
             raise EventError("not an event: its time has no zone, its revision is no number, or its data no map")
+        if not (0 < event["revision"] < 2**31 and type(event["accountid"]) is type(event["correlationid"]) is str):
+            raise EventError("not an event: its revision is out of range, or its accountid or correlationid no text")
         return LoggedEvent(
             int(event["accountid"]),
             entity_type,

@@ -15,8 +15,10 @@ from projections.reading import LoggedEvent
 from schemas.event import utc_text
 from schemas.wire import text_time, unix_seconds
 
-_PROVED = ("status_id", "pipeline_id", "responsible_user_id", "text")
-"""Fields whose change a body itself proves (old_x beside x): an event of their own tells of it."""
+_MOST_FIELDS = 500
+"""Custom fields that are compared; an account of Kommo's has some dozens. What is over is too much for a page."""
+_MOST_CHARACTERS = 20_000
+"""Of one text: about what a note may have. Of a longer one its beginning is compared."""
 
 _ELEMENTS = {1: "contact", 2: "lead", 3: "company", 12: "customer"}
 
@@ -24,32 +26,35 @@ _ELEMENTS = {1: "contact", 2: "lead", 3: "company", 12: "customer"}
 def snapshot(event: LoggedEvent) -> str | None:
     """Return a snapshot as JSON, None for an event that describes nothing whole.
 
-    {"fields": {name: value}, "custom": {field id: [name, value]}, "told": [name, ...]}. A field is compared where both
-    neighbours have it, so what may be absent because it is empty is there as null. `custom` is there if the body is a
-    whole one. `told` are the fields whose change another event of the same body tells.
+    {"fields": {name: value}, "custom": {field id: [name, value]}}. A field is compared where both neighbours have it,
+    so what may be absent because it is empty is there as null. `custom` is there if the body is a whole one.
     """
     read = _READERS.get(event.entity_type)
     wire = event.data.get(event.entity_type)
     if not event.kind.snapshot or read is None or not isinstance(wire, dict):
         return None
-    said: dict[str, Any] = {"fields": read(wire)}
-    if _whole(wire) and event.entity_type not in ("task", "talk", "unsorted"):
-        said["custom"] = _custom(wire.get("custom_fields"))
-    own = event.data.get("changes")
-    told = [name for name in _PROVED if _proves(wire, name) and not (isinstance(own, dict) and name in own)]
-    if told:
-        said["told"] = told
-    return jsonb(said)
+    try:
+        said: dict[str, Any] = {"fields": _cut(read(wire))}
+        if _whole(wire) and event.entity_type not in ("task", "talk", "unsorted"):
+            custom = _custom(wire.get("custom_fields"))
+            if len(custom) <= _MOST_FIELDS:
+                said["custom"] = custom
+        return jsonb(said)
+    except RecursionError:  # another gateway's value, nested too deep to be compared
+        return None
+
+
+def _cut(value: Any) -> Any:
+    if type(value) is str:
+        return value[:_MOST_CHARACTERS]
+    if isinstance(value, dict):
+        return {_cut(name): _cut(item) for name, item in value.items()}
+    return [_cut(item) for item in value[:_MOST_FIELDS]] if isinstance(value, list) else value
 
 
 def _whole(wire: dict[str, Any]) -> bool:
     """Whether a body describes its entity with all that is filled: then what is not there is empty."""
     return "date_create" in wire or "created_at" in wire
-
-
-def _proves(wire: dict[str, Any], name: str) -> bool:
-    old = wire.get(f"old_{name}")
-    return bool(old) and name in wire and str(old) != str(wire[name])
 
 
 def _present(wire: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -144,7 +149,7 @@ def _tags(tags: Any) -> list[str]:
 def _custom(fields: Any) -> dict[str, list[Any]]:
     items = fields if isinstance(fields, list) else fields.values() if isinstance(fields, dict) else ()
     return {
-        str(item["id"]): [str(item.get("name") or item["id"]), _value(item.get("values"))]
+        str(item["id"]): [_cut(str(item.get("name") or item["id"])), _cut(_value(item.get("values")))]
         for item in items
         if isinstance(item, dict) and "id" in item
     }

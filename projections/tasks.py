@@ -25,6 +25,7 @@ from projections.folding import (
     Marks,
     account_link,
     entity_url,
+    in_order,
     keep,
     keep_newest,
     latest,
@@ -36,6 +37,8 @@ from schemas.wire import text_time
 
 STATUS_SECONDS = 100
 """Of how many seconds with a snapshot the statuses are kept, the newest."""
+
+_MOST_STATUSES = 400  # a second has one snapshot, seldom more
 
 _OPEN, _DONE = 0, 1
 _MAX_TEXT = 2000
@@ -97,6 +100,8 @@ class State(Life):
         if len(self.statuses) > STATUS_SECONDS:
             kept = set(sorted({mark.at for mark in self.statuses.values()})[-STATUS_SECONDS:])
             self.statuses = {name: other for name, other in self.statuses.items() if other.at in kept}
+        if len(self.statuses) > _MOST_STATUSES:
+            del self.statuses[in_order(self.statuses)[0]]
 
     def columns(self) -> tuple[Any, ...]:
         """Return the columns of Tasks, in their order."""

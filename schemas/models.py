@@ -340,17 +340,17 @@ class DigitalPipelineData(EventData):
 
 
 class SalesbotRequest(Wire):
-    """What a salesbot asks: `data` as its author wrote it, where to answer, and the claims of its token."""
+    """What a salesbot asks: `data` as its author wrote it, and where to answer."""
 
     return_url: Text
     data: Any = None
-    claims: dict[str, Any] = Field(default_factory=dict)
 
 
 class SalesbotData(EventData):
-    """An event of a salesbot."""
+    """An event of a salesbot; `claims` are those of the request's token."""
 
     request: SalesbotRequest
+    claims: dict[str, Any]
 
 
 class Integration(Wire):

@@ -39,13 +39,13 @@ def read_widget_request(value: Any) -> Reading | None:
         subject = f"salesbot/{bot[1]}" if bot else "salesbot/-"
     identity = {"return_url": value["return_url"], "data": value["data"]}
     kind = EVENT_TYPES["kommo.salesbot.requested"]
-    data = {"request": {**request, "claims": claims}}
+    data = {"request": request, "claims": claims}
     return Reading(subject, unix_seconds(str(claims.get("iat"))), data, [Occurrence(kind, identity)])
 
 
 def claimed_account(reading: Reading) -> str:
     """Return the account a request's token names; empty where it names none."""
-    return str(reading.data["request"]["claims"].get("account_id") or "")
+    return str(reading.data["claims"].get("account_id") or "")
 
 
 def _claims(token: Any) -> dict[str, Any]:

@@ -71,6 +71,49 @@ async def test_custom_fields_by_name_set_changed_and_cleared(tables: Tables) -> 
     )
 
 
+async def test_two_custom_fields_of_one_name(tables: Tables) -> None:
+    before = _lead(T0, custom_fields=_fields((1, "Phone", "111"), (2, "Phone", "222"), (3, "City", "Rome")))
+    after = _lead(T0 + 9, custom_fields=_fields((1, "Phone", "999"), (2, "Phone", "888"), (3, "City", "Oslo")))
+    summary, changes = await _last(tables, before, after)
+    assert (changes or {}).keys() == {"custom_fields.City", "custom_fields.Phone (1)", "custom_fields.Phone (2)"}
+    assert summary.endswith(": City Rome → Oslo, Phone (1) 111 → 999, Phone (2) 222 → 888")
+
+
+async def test_a_change_that_no_event_tells_is_told_by_the_neighbours(tables: Tables) -> None:
+    """old_x beside x makes an event of its own only for some entities and actions."""
+    told = {"old_status_id": 1, "status_id": 2}
+    customers = [body("customers", "update", person(5, T0 + at, **_WHOLE, **more)) for at, more in _STAGES]
+    assert (await _last(tables, *customers))[1] == {"status_id": {"from": 1, "to": 2}}
+    for action in ("restore", "responsible"):
+        await tables.clear()
+        summary, changes = await _last(
+            tables, _lead(T0, status_id=1), body("leads", action, lead(5, T0 + 9, **_WHOLE, **told))
+        )
+        assert (changes or {})["status_id"] == {"from": 1, "to": 2}, summary
+
+
+_STAGES: tuple[tuple[int, dict[str, Any]], ...] = ((0, {"status_id": 1}), (9, {"old_status_id": 1, "status_id": 2}))
+
+
+async def test_both_hooks_of_one_move_tell_it_once(tables: Tables) -> None:
+    moved = lead(5, T0 + 9, **_WHOLE, status_id=101)
+    first = body("leads", "update", moved)  # without old_status_id, and before the hook of the move
+    lines = await _lines(
+        tables, _lead(T0, status_id=100), first, body("leads", "status", {**moved, "old_status_id": 100})
+    )
+    assert [(line["event_type"], line["changes"]) for line in lines[1:]] == [
+        ("kommo.lead.updated", None),
+        ("kommo.lead.status_changed", {"status_id": {"from": 100, "to": 101}}),
+    ]
+
+
+async def test_more_custom_fields_than_a_page_can_take_are_not_compared(tables: Tables) -> None:
+    def many(at: int, value: str, price: int) -> bytes:
+        return _lead(at, price=price, custom_fields=_fields(*((n, f"F{n}", value) for n in range(1, 600))))
+
+    assert (await _last(tables, many(T0, "a", 1), many(T0 + 9, "b", 2)))[1] == {"price": {"from": 1, "to": 2}}
+
+
 async def test_a_field_that_is_renamed_did_not_change(tables: Tables) -> None:
     before = _lead(T0, custom_fields=_fields((1, "City", "Rome")))
     after = _lead(T0 + 9, custom_fields=_fields((1, "Town", "Rome")))
@@ -268,8 +311,10 @@ def _expected(events: list[LoggedEvent]) -> dict[str, dict[str, Any]]:
                     if (old and old[1]) != (new and new[1]):
                         name = f"custom_fields.{(new or old)[0]}"
                         changes[name] = {"from": old and old[1], "to": new and new[1]}
-            for name in now.get("told", []):
-                changes.pop(name, None)
+            for other in events:
+                if other.entity_id == event.entity_id and other.time == event.time and other.event_id != event.event_id:
+                    for name in other.data.get("changes") or {}:
+                        changes.pop(name, None)
         found[event.event_id] = changes | (event.data.get("changes") or {})
         last[event.entity_id] = now
     return found

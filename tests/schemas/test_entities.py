@@ -181,9 +181,11 @@ def test_a_salesbot_asks() -> None:
     [event] = events(widget(token=token(**claims)))
     assert (event["type"], event["subject"], event["time"]) == ("kommo.salesbot.requested", "lead/7", AT_TEXT)
     request = event["data"]["request"]
-    assert request["claims"] == claims
+    assert event["data"]["claims"] == claims
     assert request["data"] == {"ask": 1}
-    assert "token" not in request
+    assert request.keys() == {"data", "return_url"}
+    [event] = events(widget(token=token(**claims), claims={"mine": 1}))
+    assert event["data"]["request"]["claims"] == {"mine": 1}
     assert "c2lnbmF0dXJl" not in json.dumps(event)
 
 

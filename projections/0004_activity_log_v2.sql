@@ -149,6 +149,8 @@ SELECT account_id, occurred_at, event_id, entity_type, entity_id, event_type, ac
        CASE WHEN snapshot IS NULL THEN summary ELSE kommo_projections.tell_changes(
            summary,
            kommo_projections.activity_changes_v2(a) - ARRAY(SELECT jsonb_object_keys(coalesce(changes, '{}')))
+               - CASE event_type WHEN 'kommo.task.completed' THEN ARRAY['status', 'result']
+                                 WHEN 'kommo.task.result_added' THEN ARRAY['result'] ELSE ARRAY[]::text[] END
        ) END AS summary,
        CASE WHEN snapshot IS NULL THEN changes ELSE kommo_projections.activity_changes_v2(a) END AS changes,
        outcome, duration_ms, correlation_id, log_partition, log_offset, sort_key

@@ -36,7 +36,9 @@ def tell(event: LoggedEvent) -> Story:
     verb = event.kind.name.rpartition(".")[2]
     teller = _TELLERS.get(event.kind.name) or _TELLERS.get(event.entity_type) or _unknown
     try:
-        return teller(event, verb)
+        story = teller(event, verb)
+        # One line, whatever lines a note or a task has.
+        return story._replace(summary=" ".join(story.summary.split())) if "\n" in story.summary else story
     except RecursionError:  # a value nested too deep to be shown
         return Story(event.kind.meaning)
 
@@ -95,9 +97,12 @@ def _moved(event: LoggedEvent, verb: str) -> Story:
         return Story(f"{_named(event)} won", actor, "won")
     if status == LOST:
         return Story(f"{_named(event)} lost", actor, "lost")
-    before = _change(event, "status_id").get("from")
+    before, pipeline = _change(event, "status_id").get("from"), _change(event, "pipeline_id").get("to")
+    if before is None and pipeline is None and _entity(event).get("old_status_id") == status:
+        return Story(text(f"{_named(event)} stays in stage {status}") or "", actor)
     origin = f" from stage {before}" if before is not None else ""
-    return Story(text(f"{_named(event)} moved{origin} to stage {status}") or "", actor)
+    where = f" of pipeline {pipeline}" if pipeline is not None else ""
+    return Story(text(f"{_named(event)} moved{origin} to stage {status}{where}") or "", actor)
 
 
 def _handed(event: LoggedEvent, verb: str) -> Story:

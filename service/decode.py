@@ -76,9 +76,13 @@ def decode(as_form: bool, account: int | None, received_at: int | None, files: t
 
     The same file gives the same output: the delivery id is made from the body's bytes.
 
-    Exit code: 0 all decoded, 1 something could not be decoded, 2 wrong arguments, or a file that cannot be read.
+    Exit code: 0 all decoded, 1 something could not be decoded, 2 wrong arguments, or a file that cannot be read or
+    output that cannot be written.
     """
     code = 0
+    if sys.stdout is None:
+        _say("there is no standard output to write to")
+        sys.exit(_WRONG)
     try:
         for path in files or (Path("-"),):
             for name, found in _bodies(path):
@@ -96,6 +100,10 @@ def decode(as_form: bool, account: int | None, received_at: int | None, files: t
         sys.stdout.buffer.flush()
     except BrokenPipeError:  # `| head -1` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say(f"the output cannot be written: {error.strerror or error}")
+        code = _WRONG
     sys.exit(code)
 
 
@@ -106,7 +114,7 @@ def _bodies(path: Path) -> Iterator[tuple[str, tuple[bytes, int] | str]]:
         if str(path) == "-":
             yield "standard input", _body(sys.stdin.buffer) if sys.stdin else "is closed"
         elif path.is_dir():
-            inside = sorted(child for child in path.iterdir() if not child.is_dir())
+            inside = sorted(child for child in path.iterdir() if child.is_file() or not child.exists())
             if not inside:
                 yield name, "a folder without files"
             for child in inside:

@@ -94,7 +94,7 @@ export function task(row, several) {
   const meta = element(
     "p", "meta",
     element("span", `chip ${tones[late] ?? ""}`, late),
-    row.deadline ? element("span", "tag", "due ", time(row.deadline)) : null,
+    row.deadline && row.state === "open" ? element("span", "tag", "due ", time(row.deadline)) : null,
     row.entity_type ? element("span", "tag", `${row.entity_type} ${row.entity_id}`) : null,
     row.responsible_user_id ? element("span", "tag", `user ${row.responsible_user_id}`) : null,
     account(row, several),

@@ -66,6 +66,7 @@ export function plain(value) {
 
 /** Milliseconds as "850 ms", "2.4 s" or "3 min 20 s" */
 export function duration(ms) {
+  if (ms === 0) return "0 s";
   if (ms < 1000) return `${ms} ms`;
   if (ms < 60000) return `${(ms / 1000).toFixed(ms < 10000 ? 1 : 0)} s`;
   return `${Math.floor(ms / 60000)} min ${Math.round((ms % 60000) / 1000)} s`;

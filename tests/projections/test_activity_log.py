@@ -190,6 +190,13 @@ _SAID = {
 
 _ENDED = {
     "kommo.lead.status_changed": [
+        (
+            _lead("status", old_status_id=100, status_id=101, old_pipeline_id=2, pipeline_id=1),
+            "Lead “Deal 5” moved from stage 100 to stage 101 of pipeline 1",
+            None,
+            None,
+        ),
+        (_lead("status", old_status_id=100, status_id=100), "Lead “Deal 5” stays in stage 100", None, None),
         (_lead("status", status_id=142), "Lead “Deal 5” won", "won", None),
         (_lead("status", status_id=143), "Lead “Deal 5” lost", "lost", None),
     ],
@@ -198,6 +205,14 @@ _ENDED = {
             _task("update", status=1, action_close=1, result={"text": "sold"}),
             "Task “Do 5” completed: “sold”",
             "completed",
+            None,
+        )
+    ],
+    "kommo.note.added": [
+        (
+            body("leads", "note", note(1, (2, 5), T0, text="One\n two\r\nthree")),
+            "Note on lead 5: “One two three”",
+            None,
             None,
         )
     ],

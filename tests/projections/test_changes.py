@@ -185,7 +185,7 @@ async def test_tasks(tables: Tables) -> None:
     assert [line["summary"] for line in lines] == [
         "Task “Do 5” updated",
         "Task “Do 5” updated: deadline 2026-09-22 14:13 UTC → 2026-09-22 15:13 UTC",
-        "Task “Do 5” completed: closed",
+        "Task “Do 5” completed",
         "Task “Do 5” updated: reopened",
         "Task “Do 5” updated: deadline cleared",
     ]

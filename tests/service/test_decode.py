@@ -316,3 +316,26 @@ def test_it_imports_only_what_it_needs() -> None:
     }
     assert not imported(body) & {*servers, "fastapi", "uvicorn", "simulator", "pydantic_settings"}
     assert not imported("--form", body) & {*servers, "pydantic", "pydantic_core"}
+
+
+def test_a_pipe_in_a_folder_is_no_body_to_wait_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a-pipe")
+    written(tmp_path, good=GOOD)
+    code, lines, said = run(tmp_path)
+    assert (code, len(lines), said) == (0, 1, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+def test_output_that_cannot_be_written_is_said_in_a_line(tmp_path: Path) -> None:
+    written(tmp_path, good=GOOD)
+    for output, why in ((" > /dev/full", "cannot be written: No space left"), (" >&-", "no standard output")):
+        done = subprocess.run(
+            f"'{sys.executable}' -m service decode '{tmp_path}'{output}",
+            shell=True,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert why in done.stderr

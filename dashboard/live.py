@@ -166,8 +166,8 @@ class Live:
         positions = {name: found.get((view.projection, view.version)) for name, view in _VIEWS.items()}
         due = now >= self._reread_at
         moved = [n for n in _VIEWS if due or n not in self._positions or positions[n] != self._positions[n]]
-        failed = False
-        for accounts in {client.accounts for client in self._clients}:
+        failed, scopes = False, sorted({client.accounts for client in self._clients}, key=str)
+        for accounts in scopes:
             try:
                 for name in _VIEWS:
                     if name in moved or (accounts, name) not in self._shown:
@@ -175,7 +175,7 @@ class Live:
                 failed = False
             except DatabaseAway:
                 # One tenant's page that takes too long must not keep the others from theirs; two in a row: an outage.
-                if failed or len({client.accounts for client in self._clients}) == 1:
+                if failed or len(scopes) == 1:
                     raise
                 failed = True
                 for name in _VIEWS:

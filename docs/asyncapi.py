@@ -109,8 +109,7 @@ def _keyed(example: str) -> dict[str, Any]:
 
 def _event(kind: EventType) -> dict[str, Any]:
     body = kind.example.encode()
-    door = "integration-disabled" if kind.name == "kommo.integration.disabled" else "webhook"
-    found = decode(replace(_EXAMPLE, body=body, door=door)).events
+    found = decode(replace(_EXAMPLE, body=body, door=kind.door)).events
     example = next(event for event in found if event.type == kind.name)
     return {
         "name": kind.name,

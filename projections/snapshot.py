@@ -10,17 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from projections.columns import jsonb, number
+from projections import task_fields
+from projections.columns import jsonb
 from projections.reading import LoggedEvent
 from schemas.event import utc_text
-from schemas.wire import text_time, unix_seconds
+from schemas.wire import unix_seconds
 
 _MOST_FIELDS = 500
 """Custom fields that are compared; an account of Kommo's has some dozens. What is over is too much for a page."""
 _MOST_CHARACTERS = 20_000
 """Of one text: about what a note may have. Of a longer one its beginning is compared."""
-
-_ELEMENTS = {1: "contact", 2: "lead", 3: "company", 12: "customer"}
 
 
 def snapshot(event: LoggedEvent) -> str | None:
@@ -90,31 +89,15 @@ def _customer(wire: dict[str, Any]) -> dict[str, Any]:
 
 def _task(wire: dict[str, Any]) -> dict[str, Any]:
     fields = _present(wire, "text", "status", "task_type", "responsible_user_id")
-    if "complete_before" in wire or "complete_till" in wire:
-        fields["deadline"] = deadline(wire)
-    on = element(wire)
-    if on is not None:
-        fields["on"] = "/".join(on)
+    due, element = task_fields.deadline(wire), task_fields.on(wire)
+    if due is not None:
+        fields["deadline"] = utc_text(due[0]) if due[0] is not None else None
+    if element is not None:
+        fields["on"] = "/".join(filter(None, element)) or None
     result = wire.get("result")
     if _whole(wire):
         fields["result"] = result.get("text") if isinstance(result, dict) else None
     return fields
-
-
-def deadline(wire: dict[str, Any]) -> str | None:
-    """Return a task's deadline as RFC 3339 in UTC, None where it has none (0, -1, empty)."""
-    seconds = number(wire.get("complete_before"))
-    if seconds is None:
-        microseconds = text_time(wire.get("complete_till"))
-        seconds = microseconds // 1_000_000 if microseconds else None
-    return utc_text(seconds * 1_000_000) if seconds is not None and 0 < seconds < 2**36 else None
-
-
-def element(wire: dict[str, Any]) -> tuple[str, str] | None:
-    """Return (type, id) of what a task is on, None where it is on nothing."""
-    kind, identifier = wire.get("element_type"), number(wire.get("element_id"))
-    entity = _ELEMENTS.get(kind) if isinstance(kind, int) else None
-    return (entity, str(identifier)) if entity and identifier is not None and identifier > 0 else None
 
 
 def _catalog_element(wire: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from projections import task_fields
 from projections.columns import number, text
 from projections.folding import (
     Folding,
@@ -42,11 +43,6 @@ _MOST_STATUSES = 400  # a second has one snapshot, seldom more
 
 _OPEN, _DONE = 0, 1
 _MAX_TEXT = 2000
-_MAX_SECONDS = 10**11  # as in schemas/wire.py: the year 5138
-_SECOND = 1_000_000
-
-_ELEMENTS = {1: "contact", 2: "lead", 3: "company", 12: "customer"}
-"""What a task may be on, by element_type (dotzero/amocrm-php, src/Models/Note.php)."""
 
 
 @dataclass(slots=True)
@@ -85,11 +81,14 @@ class State(Life):
             (self.types, number(found.get("task_type"))),
             (self.responsible, number(found.get("responsible_user_id"))),
             (self.results, _result(found)),
-            (self.created, _seconds(found.get("created_at")) or text_time(found.get("date_create"))),
+            (
+                self.created,
+                task_fields.from_unix_seconds(found.get("created_at")) or text_time(found.get("date_create")),
+            ),
         ):
             if column is not None:
                 keep_newest(marks, event.event_id, mark.saying(column))
-        for marks, says in ((self.on, _on(found)), (self.deadlines, _deadline(found))):
+        for marks, says in ((self.on, task_fields.on(found)), (self.deadlines, task_fields.deadline(found))):
             if says is not None:
                 keep_newest(marks, event.event_id, mark.saying(*says))
 
@@ -141,41 +140,6 @@ class State(Life):
 
 def _time(at: int | None) -> dt.datetime | None:
     return None if at is None else moment(at)
-
-
-def _seconds(value: Any) -> int | None:
-    """Return microseconds since 1970 from unix seconds, None for what is no time."""
-    return value * _SECOND if type(value) is int and 0 < value < _MAX_SECONDS else None
-
-
-def _deadline(fields: Mapping[str, Any]) -> tuple[int | None] | None:
-    """Return what a body says of the deadline: (microseconds), (None,) for none; None where it says nothing.
-
-    complete_before is unix seconds, complete_till "Y-m-d H:i:s" in UTC; 0, an empty text and -1 mean none.
-    """
-    before, till = fields.get("complete_before"), fields.get("complete_till")
-    at = _seconds(before) or text_time(till)
-    if at is not None:
-        return (at,)
-    none = ("complete_before" in fields and _is_none(before)) or ("complete_till" in fields and _is_none(till))
-    return (None,) if none else None
-
-
-def _is_none(value: Any) -> bool:
-    return value is None or (type(value) in (int, str) and value in (0, -1, "", "0", "-1", "0000-00-00 00:00:00"))
-
-
-def _on(fields: Mapping[str, Any]) -> tuple[str | None, str | None] | None:
-    """Return what a body says the task is on: (type, id), (None, None) for nothing; None where it does not say it."""
-    if "element_id" not in fields:
-        return None
-    kind, identifier = fields.get("element_type"), number(fields["element_id"])
-    if identifier is not None and identifier > 0:
-        if type(kind) is not int or kind < 0:
-            return None
-        entity = _ELEMENTS.get(kind)
-        return (entity, str(identifier)) if entity else (None, None)
-    return (None, None) if _is_none(fields["element_id"]) else None
 
 
 def _result(fields: Mapping[str, Any]) -> str | None:

@@ -7,8 +7,10 @@ it. The reference page, the AsyncAPI document and the tests are made from this l
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from schemas import models
+from schemas.delivery import Door
 from schemas.models import EventData
 
 
@@ -20,7 +22,7 @@ class EventType:
     them, its brackets and spaces not percent-encoded. `creates` events come before all others of their entity at the
     same time. `snapshot` events describe their entity whole; `deletes` end it. `by_delivery`: nothing in the body tells
     a repeat from a second occurrence, so the id contains the delivery's. `fixed_time`: the identity contains the time,
-    so a repeat has the same time (else the first reading's counts).
+    so a repeat has the same time (else the first reading's counts). `door` is the one that `example` comes through.
     """
 
     name: str
@@ -34,6 +36,7 @@ class EventType:
     deletes: bool = False
     by_delivery: bool = False
     fixed_time: bool = True
+    door: Door = "webhook"
     version: int = 1
 
 
@@ -45,7 +48,7 @@ _TIMELESS = "all fields where the item has no time"
 
 
 def _add(
-    name: str, meaning: str, model: type[EventData], identity: str, bodies: str, example: str, **flags: bool
+    name: str, meaning: str, model: type[EventData], identity: str, bodies: str, example: str, **flags: Any
 ) -> EventType:
     kind = EventType(f"kommo.{name}", meaning, model, identity, bodies, example, **flags)
     EVENT_TYPES[kind.name] = kind
@@ -375,6 +378,7 @@ _add(
     "the signed GET /integrations/disabled",
     "client_uuid=01d01160-43c8-4bf4-9e1b-0c5d1a2b3c4d&account_id=16700680",
     by_delivery=True,
+    door="integration-disabled",
 )
 UNRECOGNIZED = _add(
     "unrecognized",

@@ -6,7 +6,9 @@ import time
 
 import pytest
 
-from tests.dashboard.support import NOON, ONE, Board, Rows, eventually, live, open_board
+from dashboard.database import DatabaseAway
+from projections.queries import View
+from tests.dashboard.support import NOON, ONE, TWO, Board, Rows, eventually, live, open_board
 
 
 async def test_a_change_is_pushed_within_a_second_as_a_whole_page(board: Board, rows: Rows) -> None:
@@ -52,6 +54,32 @@ async def test_all_streams_share_one_poll_and_one_read(
             assert len(page["items"]) == 1
         await asyncio.sleep(0.5)
         assert len(reads) == 2  # the activity log, for two sets of accounts; nothing while nothing moves
+
+
+@pytest.mark.parametrize(("one", "other"), [(ONE, TWO), (TWO, ONE)])  # whichever is looked at first
+async def test_a_page_that_takes_too_long_keeps_no_other_tenant_from_theirs(
+    board: Board, rows: Rows, monkeypatch: pytest.MonkeyPatch, one: int, other: int
+) -> None:
+    from dashboard.pages import Pages
+
+    fresh, failing = Pages.fresh, [one]
+
+    async def slow_for_some(self: Pages, view: View, accounts: tuple[int, ...] | None, limit: int) -> bytes:
+        if accounts is not None and accounts[0] in failing:
+            raise DatabaseAway("a query took too long")
+        return await fresh(self, view, accounts, limit)
+
+    async with live(board, await rows.token(one)) as slow, live(board, await rows.token(other)) as quick:
+        for stream in (slow, quick):
+            await stream.next("activity")
+        monkeypatch.setattr(Pages, "fresh", slow_for_some)
+        for account in (one, other):
+            await rows.activity(account, summary="news")
+        _, page = await quick.next("activity")
+        assert [item["summary"] for item in page["items"]] == ["news"]
+        failing.clear()  # and the other gets its own as soon as it can be read
+        _, page = await slow.next("activity")
+        assert [item["summary"] for item in page["items"]] == ["news"]
 
 
 async def test_a_stream_that_is_closed_is_forgotten(board: Board, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ import pytest
 from projections import months
 from projections.activity_log import ActivityLog
 from schemas.catalogue import EVENT_TYPES
-from schemas.delivery import Door
 from tests.projections.support import (
     T0,
     Log,
@@ -272,8 +271,7 @@ async def test_what_the_columns_say_of_each_type(tables: Tables) -> None:
     for kind, content, summary, actor, changes, outcome, lasted in cases:
         await tables.clear()
         log = Log()
-        door: Door = "integration-disabled" if kind == "kommo.integration.disabled" else "webhook"
-        log.deliver(content, T0 + 0.5, "the-delivery", door)
+        log.deliver(content, T0 + 0.5, "the-delivery", EVENT_TYPES[kind].door)
         await tables.write(log.events)
         (row,) = [row for row in await tables.shown() if row["event_type"] == kind]
         (event,) = [event for event in log.events if event.kind.name == kind]

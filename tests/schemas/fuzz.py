@@ -94,7 +94,7 @@ def starts() -> list[Start]:
         found.append(Start(body, int(named[1] or named[2]) if named else ACCOUNT_ID))
     for kind in EVENT_TYPES.values():
         json = kind.example.startswith("{")
-        door: Door = "integration-disabled" if kind.name == "kommo.integration.disabled" else "webhook"
+        door = kind.door
         found.append(Start(kind.example.encode(), content_type="application/json" if json else "", door=door))
     return found + [Start(sent.body) for sent in islice(deliveries(7, ACCOUNT_ID, 1_789_000_000), 300)]
 

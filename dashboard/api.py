@@ -141,7 +141,7 @@ def router(services: Services) -> APIRouter:
 
     @routes.get(
         "/recent-updates",
-        summary="Recent updates: one row per lead, contact, company and task, last touched first",
+        summary="Recent updates: one row per entity, last touched first",
         description="Order: `occurred_at`, account, entity type and id, all descending."
         + _PAGED
         + " An entity that is touched while you page moves to the front: it is on a new first page.",

@@ -127,6 +127,14 @@ def jar_cache(fallback: Path) -> Path:
     return jars.cache_directory()
 
 
+def need_open(*paths: Path) -> None:
+    """Skip where these lie in a folder that another user may not enter, as a checkout in a private one does."""
+    for path in paths:
+        probe = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "test", "-r", str(path)]
+        if subprocess.run(probe, capture_output=True).returncode != 0:
+            pytest.skip(f"another user may not read {path}: check this out into a folder that everyone may enter")
+
+
 @contextmanager
 def tmpfs(path: Path, megabytes: int) -> Iterator[Path]:
     """A small disk. Skips where nothing can be mounted, except on CI."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from service_support import alive_on, end, jar_cache, line_with, put, script, wait_until, words
+from service_support import alive_on, end, jar_cache, line_with, need_open, put, script, wait_until, words
 
 from service.embedded import leftovers
 from service.embedded.child import MARK
@@ -94,6 +94,7 @@ def test_another_user_without_a_home_can_start(tmp_path_factory: pytest.TempPath
     python = _python_for_everyone()
     here = Path(__file__).resolve()
     site = next(path for path in sys.path if path.endswith("site-packages"))
+    need_open(here, Path(site))
     folder = Path("/tmp") / f"kommo-streams-nobody-{os.getpid()}"
     folder.mkdir(mode=0o700)
     os.chown(folder, 65534, 65534)

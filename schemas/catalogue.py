@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from schemas import models
 from schemas.delivery import Door
 from schemas.models import EventData
@@ -22,7 +24,8 @@ class EventType:
     them, its brackets and spaces not percent-encoded. `creates` events come before all others of their entity at the
     same time. `snapshot` events describe their entity whole; `deletes` end it. `by_delivery`: nothing in the body tells
     a repeat from a second occurrence, so the id contains the delivery's. `fixed_time`: the identity contains the time,
-    so a repeat has the same time (else the first reading's counts). `door` is the one that `example` comes through.
+    so a repeat has the same time (else the first reading's counts). `door` is the one that `example` comes through;
+    None: no webhook gives it, an agent does, and `example` is its data as JSON.
     """
 
     name: str
@@ -36,7 +39,7 @@ class EventType:
     deletes: bool = False
     by_delivery: bool = False
     fixed_time: bool = True
-    door: Door = "webhook"
+    door: Door | None = "webhook"
     version: int = 1
 
 
@@ -380,6 +383,40 @@ _add(
     by_delivery=True,
     door="integration-disabled",
 )
+
+
+def _add_outcome(name: str, meaning: str, facts: dict[str, object], *, creates: bool = False) -> None:
+    """Add a type of event by which the agent `commands` tells of a command."""
+    command = {"id": "0192f3c1-7c1b-7d0e-8a6f-5b1c2d3e4f50", "action": "add_note", "entity": "lead/7", **facts}
+    _add(
+        f"command.{name}",
+        meaning,
+        models.CommandData,
+        "command id and attempt",
+        "the agent `commands`",
+        orjson.dumps({"command": command}).decode(),
+        creates=creates,
+        door=None,
+    )
+
+
+_ASKED: dict[str, object] = {"data": {"entity_type": "lead", "entity_id": 7, "text": "Called back"}}
+_TRIED: dict[str, object] = {"attempts": 1, "duration_ms": 340, "total_ms": 352}
+_FAILED: dict[str, object] = {"error_class": "external_service", "error": "Kommo did not answer within 15 s"}
+_add_outcome("admitted", "A command was taken on.", _ASKED, creates=True)
+_add_outcome("succeeded", "A command was carried out.", {**_TRIED, "entities": {"lead": 7, "note": 11}})
+_add_outcome(
+    "retried",
+    "An attempt at a command failed, or its outcome is not known yet; it will be tried, or looked for, again.",
+    {**_TRIED, **_FAILED, "next_attempt_at": "2026-11-24T12:00:04Z"},
+)
+_add_outcome("failed", "A command will not be carried out; it is a dead letter.", {**_TRIED, **_FAILED})
+_add_outcome(
+    "unknown",
+    "Whether a command was carried out cannot be found out: a person must decide.",
+    {**_TRIED, **_FAILED},
+)
+
 UNRECOGNIZED = _add(
     "unrecognized",
     "A body held something this program does not know yet.",
@@ -390,3 +427,6 @@ UNRECOGNIZED = _add(
     fixed_time=False,
 )
 """What no reader knows."""
+
+WEBHOOK_TYPES: dict[str, EventType] = {name: kind for name, kind in EVENT_TYPES.items() if kind.door is not None}
+"""Those that a webhook gives."""

@@ -19,6 +19,7 @@ class DeadLetter:
     """What is set aside: `reason` is for a person, the coordinates say where the original lies.
 
     `item` names the part of a delivery that failed, empty for the whole. `value` is None where it was too large.
+    `attempts` counts those that failed, the first of which was at `first_at_us` (microseconds since 1970, 0: now).
     """
 
     reason: str
@@ -32,6 +33,8 @@ class DeadLetter:
     original_headers: tuple[tuple[str, bytes], ...] = ()
     item: str = ""
     correlation_id: str = ""
+    attempts: int = 1
+    first_at_us: int = 0
 
     @classmethod
     def of(
@@ -61,6 +64,7 @@ class DeadLetter:
 
     def headers(self) -> Headers:
         """Return the headers of the dead letter's record: the original's own, then ours, prefixed."""
+        now_us = time.time_ns() // 1000
         ours = {
             "reason": self.reason,
             "error_class": self.error_class.value,
@@ -70,7 +74,9 @@ class DeadLetter:
             "offset": str(self.offset),
             "item": self.item,
             "correlation_id": self.correlation_id,
-            "at_us": str(time.time_ns() // 1000),
+            "attempts": str(self.attempts),
+            "first_at_us": str(self.first_at_us or now_us),
+            "at_us": str(now_us),
         }
         kept = [(name, value) for name, value in self.original_headers if not name.startswith(PREFIX)]
         return [

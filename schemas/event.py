@@ -17,7 +17,7 @@ SOURCE = "/kommo/accounts/"
 SCHEMA = "urn:kommo-streams:"
 
 Origin = Literal["live", "replay", "import", "reconcile", "snapshot"]
-TimeSource = Literal["kommo", "received"]
+TimeSource = Literal["kommo", "received", "agent"]
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -33,8 +33,9 @@ class NewerEventError(EventError):
 class Event(BaseModel):
     """One thing that happened, as it lies in kommo.events; the record key is `account/subject`.
 
-    `time` is Kommo's (UTC; `timesource` kommo) or the gateway's receipt (`received`). `sequence` orders what shares a
-    time: receipt in microseconds and the item's number in its body, fixed width, so texts compare like numbers.
+    `time` is Kommo's (UTC; `timesource` kommo), the gateway's receipt (`received`), or when an agent of ours did it
+    (`agent`). `sequence` orders what shares a time: receipt in microseconds and the item's number in its body, fixed
+    width, so texts compare like numbers.
     `deliveryid` and `item` say which part of which delivery this was read from, `revision` by which reading.
     """
 
@@ -99,11 +100,15 @@ def encode(
     revision: int,
     origin: Origin,
     data: bytes,
+    correlation_id: str | None = None,
+    causation_id: str | None = None,
 ) -> bytes:
     """Return an event's JSON from parts that are right by construction; `data` is JSON already.
 
-    The hot way of ingest: the same bytes as Event(...).to_json(), without building the model.
+    The hot way of ingest: the same bytes as Event(...).to_json(), without building the model. The correlation id is
+    the delivery's where none is given.
     """
+    caused = {} if causation_id is None else {"causationid": causation_id}
     return orjson.dumps(
         {
             "specversion": "1.0",
@@ -121,7 +126,8 @@ def encode(
             "item": item,
             "revision": revision,
             "origin": origin,
-            "correlationid": delivery_id,
+            "correlationid": delivery_id if correlation_id is None else correlation_id,
+            **caused,
             "data": orjson.Fragment(data),
         }
     )

@@ -366,6 +366,38 @@ class IntegrationData(EventData):
     integration: Integration
 
 
+class CommandFacts(BaseModel):
+    """A command and what became of it. Times are RFC 3339 in UTC, durations milliseconds.
+
+    `entity` is what it is about: `lead/123`, or `lead/new:<command id>` until that is made. `attempts` counts those so
+    far, `duration_ms` is what the last one took, `total_ms` the time since admission. `entities` are those that it
+    made or changed, by type; `updated_at` is Kommo's time of that in unix seconds, by which its own webhook is known.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    id: str
+    action: str
+    entity: str
+    attempts: int = 0
+    after: str | None = None
+    data: dict[str, Any] | None = None
+    duration_ms: int | None = None
+    total_ms: int | None = None
+    next_attempt_at: str | None = None
+    error_class: str | None = None
+    error: str | None = None
+    entities: dict[str, int] | None = None
+    updated_at: int | None = None
+    decision: str | None = None
+
+
+class CommandData(EventData):
+    """An event of a command."""
+
+    command: CommandFacts
+
+
 class UnrecognizedData(EventData):
     """What no model knows yet: the fields as Kommo nested them, all texts."""
 

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from schemas.decoder import EncodedEvent
 from schemas.delivery import Delivery
+from schemas.outcome import OutcomeEvent
 
 HERE = Path(__file__).resolve().parent
 CORPUS = HERE / "corpus"
@@ -110,7 +111,7 @@ def same(wire: Any, read: Any) -> bool:
     return isinstance(read, str) and (read == wire or f"'{read}'" == wire)
 
 
-def load(event: EncodedEvent) -> dict[str, Any]:
+def load(event: EncodedEvent | OutcomeEvent) -> dict[str, Any]:
     """Return an encoded event as it lies in kommo.events."""
     value: dict[str, Any] = json.loads(event.value)
     return value

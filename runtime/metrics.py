@@ -24,6 +24,11 @@ WORST_ACCOUNT = Gauge(
 )
 EVENTS = Counter("kommo_streams_events_total", "Events sent to kommo.events, by type.", ["type"])
 DEAD_LETTERS = Counter("kommo_streams_dead_letters_total", "Records set aside, by error class.", ["error_class"])
+ERRORS = Counter(
+    "kommo_streams_errors_total",
+    "Errors logged or reported, each once, by error class and the part of the program that met them.",
+    ["error_class", "part"],
+)
 BATCH_ROWS = Histogram("kommo_streams_batch_rows", "Records in a batch, by reader.", ["reader"], buckets=_ROWS)
 BATCH_SECONDS = Histogram(
     "kommo_streams_batch_seconds",
@@ -52,3 +57,19 @@ MISPLACED_KEYS = Counter(
 )
 CACHE = Counter("kommo_streams_cache_total", "Reads of the dashboard's cache, by outcome.", ["outcome"])
 LOG_LINES_DROPPED = Counter("kommo_streams_log_lines_dropped_total", "Log lines dropped because none read them.")
+COMMAND_ATTEMPTS = Counter(
+    "kommo_streams_command_attempts_total",
+    "Attempts at commands, by action and how they ended (succeeded, retried, failed, unknown).",
+    ["action", "outcome"],
+)
+COMMAND_SECONDS = Histogram(
+    "kommo_streams_command_seconds", "From a command's claim to its attempt's end.", ["action"], buckets=_SECONDS
+)
+COMMANDS_ADMITTED = Counter("kommo_streams_commands_admitted_total", "Commands taken on, by action.", ["action"])
+COMMANDS_RUNNING = Gauge("kommo_streams_commands_running", "Commands that this worker is carrying out now.")
+LEASES = Gauge("kommo_streams_command_leases", "Accounts that this worker works for.")
+BREAKERS_OPEN = Gauge(
+    "kommo_streams_circuit_breakers_open",
+    "Accounts of this worker whose circuit breaker is open, by kind of endpoint: Kommo does not answer there.",
+    ["kind"],
+)

@@ -19,6 +19,7 @@ FOR_EVER = -1
 
 WEBHOOKS = "kommo.webhooks"
 EVENTS = "kommo.events"
+COMMANDS = "kommo.commands"
 DEADLETTERS = "kommo.deadletters"
 ACCOUNTS = "kommo.accounts"
 
@@ -68,6 +69,15 @@ def topics(settings: Settings) -> list[Topic]:
             partitions=settings.events_partitions,
             max_message_bytes=8 * MIB,
             why="the source of truth; its partition count is for ever, since more would break the order of an entity",
+        ),
+        Topic(
+            COMMANDS,
+            key="account/entity/id",
+            value="one command (CloudEvents 1.0, structured JSON)",
+            partitions=settings.commands_partitions,
+            max_message_bytes=1 * MIB,
+            retention_ms=30 * 24 * 3600 * 1000,
+            why="the way in for commands, which live in PostgreSQL once they are taken on",
         ),
         Topic(
             DEADLETTERS,

@@ -1,0 +1,270 @@
+"""The executor: claims what is due of the accounts this worker holds, and carries it out side by side.
+
+An account is looked at only when something of it may be due: after an admission, an ending, a moment that was waited
+for, and once a second. Where its Kommo fails again and again, the client's circuit breaker keeps its commands back,
+and here they are not even claimed: such an account costs a probe now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import heapq
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from agents.commands import table
+from agents.commands.admitted import Claimed
+from agents.commands.carrying import after_failure, carry_out
+from agents.commands.handlers import HANDLERS, Attempt, Mailer
+from agents.commands.leases import RENEW_SECONDS, LeaseLost, Leases
+from agents.commands.outcomes import Ending, Released, Retried, Succeeded
+from agents.commands.recorder import Recorder, event_of
+from agents.kommo.clients import KommoClients
+from agents.retry import Policies
+from runtime.logs import logger
+from runtime.metrics import COMMANDS_RUNNING
+from runtime.postgres import AWAY
+from runtime.settings import Settings
+from runtime.waiting import pause
+from schemas.errors import ErrorClass
+
+log = logger(__name__)
+
+_SWEEP_SECONDS = 1.0
+_SETTLE_SECONDS = 2.0  # before a look for what a worker that died had begun: it may still be on its way
+_DRAIN_SECONDS = 5.0
+_AWAY_SECONDS = 0.5
+
+
+class Executor:
+    """Carries out the commands of the accounts that this worker has leases of."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Any,
+        clients: KommoClients,
+        recorder: Recorder,
+        policies: Policies,
+        mailer: Mailer | None = None,
+    ) -> None:
+        self._settings, self._pool, self._clients = settings, pool, clients
+        self._recorder, self._policies, self._mailer = recorder, policies, mailer
+        self.leases = Leases()
+        self._running: dict[asyncio.Task[None], int] = {}
+        self._per_account: Counter[int] = Counter()
+        self._proven: set[int] = set()  # accounts that have answered
+        self._hot: set[int] = set()
+        self._due: list[tuple[float, int]] = []
+        self._wake = asyncio.Event()
+        self._claiming = asyncio.Lock()
+
+    def awaken(self, accounts: Iterable[int] | None = None) -> None:
+        """Say that something of these accounts (None: of any) may be due."""
+        self._hot.update(self.leases.accounts() if accounts is None else accounts)
+        self._wake.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`; then what is under way is finished, within seconds, and the leases are given back."""
+        keeping = asyncio.create_task(self._keep_leases(stop))
+        listening = asyncio.create_task(self._listen(stop))
+        stopping = asyncio.create_task(self._wake_at(stop))
+        try:
+            while not stop.is_set():
+                try:
+                    await self._step()
+                except AWAY as error:
+                    log.warning("PostgreSQL is away, trying again", error=repr(error))
+                    await pause(stop, _AWAY_SECONDS)
+        finally:
+            await self._drain()
+            for task in (keeping, listening, stopping):
+                task.cancel()
+            await asyncio.gather(keeping, listening, stopping, return_exceptions=True)
+            with contextlib.suppress(*AWAY):
+                async with asyncio.timeout(1), self._pool.acquire() as connection:
+                    await self.leases.leave(connection, self._per_account)
+
+    async def _wake_at(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._wake.set()
+
+    async def _step(self) -> None:
+        """Claim what is due and begin it; wait where nothing is."""
+        self._wake.clear()
+        now = time.monotonic()
+        while self._due and self._due[0][0] <= now:
+            self._hot.add(heapq.heappop(self._due)[1])
+        rooms = self._rooms()
+        if rooms:
+            async with self._claiming, self._pool.acquire() as connection:
+                claimed = await table.claim(connection, self.leases.holder, rooms)
+                for item in claimed:
+                    self._begin(item)
+            found = Counter(item.command.account_id for item in claimed)
+            self._hot -= {account for account, (room, _) in rooms.items() if found[account] < room}
+            if claimed:
+                await asyncio.sleep(0)
+                return
+        patience = min(_SWEEP_SECONDS, max(0.0, self._due[0][0] - now) if self._due else _SWEEP_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._wake.wait()
+
+    def _rooms(self) -> dict[int, tuple[int, list[str]]]:
+        free = self._settings.commands_running - len(self._running)
+        rooms: dict[int, tuple[int, list[str]]] = {}
+        now = time.monotonic()
+        certain = set(self.leases.accounts())
+        for account in self._hot & certain:
+            # One that has not answered yet, or fails, may hold up one place only.
+            most = self._settings.commands_per_account if account in self._proven else 1
+            room = min(most - self._per_account[account], free)
+            if room > 0:
+                rooms[account] = (room, self._left_alone(account, now))
+                free -= room
+        return rooms
+
+    def _left_alone(self, account: int, now: float) -> list[str]:
+        """Return the actions whose kind of endpoint is not to be asked now; it comes back when it may be."""
+        api = self._clients.known(account)
+        shut = {} if api is None else {kind: wait for kind in _KINDS if (wait := api.circuits.wait(kind)) > 0}
+        if not shut:
+            return []
+        heapq.heappush(self._due, (now + min(shut.values()), account))
+        return [action for action, handler in HANDLERS.items() if handler.kind in shut]
+
+    def _begin(self, claimed: Claimed) -> None:
+        account = claimed.command.account_id
+        self._per_account[account] += 1
+        task = asyncio.create_task(self._carry(claimed))
+        self._running[task] = account
+        COMMANDS_RUNNING.set(len(self._running))
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        account = self._running.pop(task)
+        self._per_account[account] -= 1
+        if not self._per_account[account]:
+            del self._per_account[account]
+        COMMANDS_RUNNING.set(len(self._running))
+        if not task.cancelled() and task.exception() is not None:
+            log.error("carrying out a command failed", exc_info=task.exception())
+        self.awaken([account])
+
+    async def _carry(self, claimed: Claimed) -> None:
+        ending = await self._attempt(claimed)
+        account = claimed.command.account_id
+        if isinstance(ending, Retried | Released):
+            seconds = (ending.at - dt.datetime.now(dt.UTC)).total_seconds()
+            heapq.heappush(self._due, (time.monotonic() + max(0.0, seconds), account))
+        await self._recorder.record(claimed, ending)
+
+    async def _attempt(self, claimed: Claimed) -> Ending:
+        account = claimed.command.account_id
+        try:
+            api = await self._clients.of(account)
+        except Exception as error:  # noqa: BLE001 the account is not connected, or its token cannot be read
+            return after_failure(claimed, self._policies, error, claimed.doubt is not None)
+        attempt = Attempt(
+            claimed,
+            api,
+            self._mailer,
+            certain=lambda: self.leases.check(account),
+            others=lambda kind: self._others(claimed, kind),
+            last_update=lambda kind, entity_id: self._last_update(claimed, kind, entity_id),
+            save=lambda progress: self._save(claimed, progress),
+        )
+        ending = await carry_out(attempt, self._policies)
+        if isinstance(ending, Succeeded):
+            self._proven.add(account)
+        elif not isinstance(ending, Released) and ending.error_class is ErrorClass.EXTERNAL_SERVICE:
+            self._proven.discard(account)
+        return ending
+
+    async def _others(self, claimed: Claimed, kind: str) -> set[int]:
+        async with self._pool.acquire() as connection:
+            return await table.taken(connection, claimed.command.account_id, kind, claimed.doubt)
+
+    async def _last_update(self, claimed: Claimed, kind: str, entity_id: int) -> int:
+        async with self._pool.acquire() as connection:
+            return await table.last_update(connection, claimed.command.account_id, claimed.doubt, kind, entity_id)
+
+    async def _save(self, claimed: Claimed, progress: dict[str, Any]) -> None:
+        async with self._pool.acquire() as connection:
+            if not await table.save_progress(connection, claimed, progress):
+                raise LeaseLost("another worker has the command")
+
+    async def _keep_leases(self, stop: asyncio.Event) -> None:
+        """Renew, take and give back leases, until cancelled; PostgreSQL being away only ends what is held."""
+        renewed = 0.0
+        while True:
+            try:
+                async with self._pool.acquire() as connection:
+                    if time.monotonic() - renewed >= RENEW_SECONDS:
+                        await self.leases.renew(connection)
+                        renewed = time.monotonic()
+                        async with self._claiming:  # what is being claimed now must not be given back
+                            spare = await self.leases.surplus(connection, self._per_account)
+                            await self.leases.release(connection, spare)
+                    if not stop.is_set():
+                        await self._acquire(connection)
+            except AWAY as error:
+                log.warning("leases wait for PostgreSQL", error=repr(error))
+            self.awaken()
+            await asyncio.sleep(_SWEEP_SECONDS)
+
+    async def _acquire(self, connection: Any) -> None:
+        async with connection.transaction():
+            taken = await self.leases.acquire(connection)
+            if not taken:
+                return
+            begun = await table.take_over(connection, self.leases.holder, taken, _SETTLE_SECONDS)
+            now = dt.datetime.now(dt.UTC)
+            facts = {"error_class": "external_service", "error": "its worker ended; it will be looked for"}
+            told = {"next_attempt_at": _in(_SETTLE_SECONDS).isoformat(timespec="milliseconds"), "doubt": True}
+            await table.put_out(
+                connection,
+                [event_of(item, "retried", {"attempts": item.attempts, **facts, **told}, now) for item in begun],
+            )
+        if begun:
+            log.warning("took over commands in doubt", commands=len(begun))
+            for item in begun:
+                heapq.heappush(self._due, (time.monotonic() + _SETTLE_SECONDS, item.command.account_id))
+        self.awaken(taken)
+
+    async def _listen(self, stop: asyncio.Event) -> None:
+        """Hear of admissions by any worker, so that what is new begins at once."""
+
+        def heard(_connection: Any, _pid: int, _channel: str, payload: str) -> None:
+            self.awaken(None if payload == table.EVERY_ACCOUNT else map(int, payload.split(",")))
+
+        while not stop.is_set():
+            with contextlib.suppress(*AWAY):
+                async with self._pool.acquire() as connection:
+                    await connection.add_listener(table.CHANNEL, heard)
+                    try:
+                        while not stop.is_set() and not connection.is_closed():
+                            await pause(stop, 1.0)
+                    finally:
+                        await connection.remove_listener(table.CHANNEL, heard)
+            await pause(stop, _AWAY_SECONDS)
+
+    async def _drain(self) -> None:
+        if self._running:
+            await asyncio.wait(list(self._running), timeout=_DRAIN_SECONDS)
+        for task in list(self._running):
+            task.cancel()  # its claim stays, and the next holder looks
+        if self._running:
+            await asyncio.wait(list(self._running), timeout=1)
+
+
+_KINDS = frozenset(handler.kind for handler in HANDLERS.values())
+
+
+def _in(seconds: float) -> dt.datetime:
+    return dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)

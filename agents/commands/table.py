@@ -1,0 +1,282 @@
+"""The table of commands: admission, claims, and what is written of them. All SQL over it is here.
+
+Connections are asyncpg's. Moments are the database's, so that workers need no common clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from agents.commands.admitted import Claimed, lane
+from runtime.logs import logger
+from schemas.command import Command, CommandError
+from schemas.errors import ErrorClass
+
+log = logger(__name__)
+
+# Ordered: the number is the order of admission.
+_ADMIT = """
+INSERT INTO kommo_agents.commands
+    (id, account_id, subject, action, command, partition, "offset", after, correlation_id, expires_at)
+SELECT id, account_id, subject, action, command, partition, "offset", after, correlation_id,
+       least(expires_at, clock_timestamp() + make_interval(secs => age))
+FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::int[], $7::bigint[], $8::uuid[],
+            $9::text[], $10::timestamptz[], $11::float8[]) WITH ORDINALITY
+    AS new (id, account_id, subject, action, command, partition, "offset", after, correlation_id, expires_at, age, n)
+ORDER BY n
+ON CONFLICT (id) DO NOTHING
+RETURNING id::text
+"""
+_HAVE_LEASES = """
+INSERT INTO kommo_agents.leases (account_id) SELECT DISTINCT unnest($1::bigint[]) ON CONFLICT DO NOTHING
+"""
+
+_COLUMNS = """
+    c.command, c.claimed_epoch, c.attempts, c.progress, c.doubt, c.admitted_at, c.claimed_at, c.expires_at,
+    c.partition, c."offset", c.error_class
+"""
+# A command waits behind every earlier one of its entity that is not finished, an unknown one until its age runs out;
+# and for the command it names. What is past its age is taken at once: to die, or for a last look.
+_CLAIM = f"""
+WITH mine AS (
+    SELECT a.account_id, a.room, a.without, l.epoch
+    FROM jsonb_to_recordset($2::jsonb) AS a (account_id bigint, room integer, without jsonb)
+    JOIN kommo_agents.leases AS l
+        ON l.account_id = a.account_id AND l.holder = $1 AND l.until > clock_timestamp()
+), picked AS MATERIALIZED (
+    SELECT found.id, mine.epoch
+    FROM mine CROSS JOIN LATERAL (
+        SELECT c.id
+        FROM kommo_agents.commands AS c LEFT JOIN kommo_agents.commands AS d ON d.id = c.after
+        WHERE c.account_id = mine.account_id AND c.state = 'waiting'
+          AND NOT mine.without ? c.action AND (
+            (c.expires_at <= now() AND c.next_attempt_at <= now())
+            OR (c.expires_at <= now() AND c.doubt IS NULL)
+            OR (
+                c.next_attempt_at <= now()
+                AND (c.after IS NULL OR d.state IN ('succeeded', 'failed')
+                     OR (d.state = 'unknown' AND d.expires_at <= now()))
+                AND NOT EXISTS (
+                    SELECT 1 FROM kommo_agents.commands AS e
+                    WHERE e.account_id = c.account_id AND e.subject = c.subject AND e.number < c.number
+                      AND e.state IN ('waiting', 'claimed', 'unknown')
+                      AND (e.state <> 'unknown' OR e.expires_at > now())
+                )
+            )
+        )
+        ORDER BY c.number LIMIT mine.room
+    ) AS found
+)
+UPDATE kommo_agents.commands AS c
+SET state = 'claimed', attempts = c.attempts + 1, claimed_at = clock_timestamp(), claimed_epoch = picked.epoch
+FROM picked WHERE c.id = picked.id AND c.state = 'waiting'
+RETURNING {_COLUMNS},
+    (SELECT d.state FROM kommo_agents.commands AS d WHERE d.id = c.after) AS after_state,
+    (SELECT d.result FROM kommo_agents.commands AS d WHERE d.id = c.after) AS after_result
+"""  # noqa: S608 no value is in it
+# What a holder before this one had begun: its effect may be there.
+_TAKE_OVER = f"""
+UPDATE kommo_agents.commands AS c
+SET state = 'waiting', doubt = coalesce(c.doubt, c.claimed_at),
+    next_attempt_at = clock_timestamp() + make_interval(secs => $3)
+FROM kommo_agents.leases AS l
+WHERE c.account_id = ANY($2::bigint[]) AND c.state = 'claimed' AND l.account_id = c.account_id
+  AND l.holder = $1 AND c.claimed_epoch < l.epoch
+RETURNING {_COLUMNS}, NULL AS after_state, NULL AS after_result
+"""  # noqa: S608 no value is in it
+_FINISH = """
+UPDATE kommo_agents.commands AS c
+SET state = w.state,
+    next_attempt_at = coalesce(clock_timestamp() + make_interval(secs => w.next_in), c.next_attempt_at),
+    doubt = CASE w.doubt WHEN 'set' THEN coalesce(c.doubt, c.claimed_at) WHEN 'clear' THEN NULL ELSE c.doubt END,
+    attempts = c.attempts - w.uncounted, result = w.result, error_class = coalesce(w.error_class, c.error_class),
+    error = coalesce(w.error, c.error),
+    finished_at = CASE WHEN w.state IN ('succeeded', 'failed') THEN clock_timestamp() END
+FROM unnest($1::uuid[], $2::bigint[], $3::int[], $4::text[], $5::float8[], $6::text[], $7::int[], $8::jsonb[],
+            $9::text[], $10::text[])
+    AS w (id, epoch, attempts, state, next_in, doubt, uncounted, result, error_class, error)
+WHERE c.id = w.id AND c.state = 'claimed' AND c.claimed_epoch = w.epoch AND c.attempts = w.attempts
+RETURNING c.id::text
+"""
+_PROGRESS = """
+UPDATE kommo_agents.commands SET progress = progress || $4::jsonb, doubt = NULL
+WHERE id = $1 AND state = 'claimed' AND claimed_epoch = $2 AND attempts = $3
+RETURNING 1
+"""
+_OUTBOX = """
+INSERT INTO kommo_agents.outbox (topic, key, value, headers)
+SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::jsonb[])
+"""
+_TAKEN = """
+SELECT result -> 'entities' ->> $3 FROM kommo_agents.commands
+WHERE account_id = $1 AND state = 'succeeded' AND finished_at > $2::timestamptz - interval '10 minutes'
+  AND result -> 'entities' ? $3
+"""
+_LAST_UPDATE = """
+SELECT max((result ->> 'updated_at')::bigint) FROM kommo_agents.commands
+WHERE account_id = $1 AND state = 'succeeded' AND finished_at > $2::timestamptz - interval '10 minutes'
+  AND result -> 'entities' ->> $3 = $4
+"""
+EVERY_ACCOUNT = "*"
+CHANNEL = "kommo_commands"
+_MOST_NOTICE = 7000  # bytes; PostgreSQL takes 8000
+_RETRY_NOW = """
+UPDATE kommo_agents.commands SET next_attempt_at = clock_timestamp()
+WHERE account_id = $1 AND state = 'waiting' AND error_class = $2
+"""
+_AWAKEN = f"SELECT pg_notify('{CHANNEL}', $1)"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A command read from kommo.commands and where it lay; `age` is the longest it may take, in seconds."""
+
+    command: Command
+    value: bytes
+    partition: int
+    offset: int
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a claimed command's row becomes: taken up again in `next_in` seconds of the database's clock.
+
+    `doubt`: set, clear or keep. `uncounted` takes an attempt back.
+    """
+
+    claimed: Claimed
+    state: str
+    next_in: float | None = None
+    doubt: str = "keep"
+    uncounted: int = 0
+    result: dict[str, Any] | None = None
+    error_class: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record for Kafka."""
+
+    topic: str
+    key: bytes
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+async def admit(connection: Any, arrived: Sequence[Arrived]) -> set[str]:
+    """Take commands on in their order, and return the ids of those that were not known; in a transaction."""
+    if not arrived:
+        return set()
+    await connection.execute(_HAVE_LEASES, sorted({item.command.account_id for item in arrived}))
+    rows = await connection.fetch(
+        _ADMIT,
+        [item.command.id for item in arrived],
+        [item.command.account_id for item in arrived],
+        [lane(item.command) for item in arrived],
+        [item.command.name for item in arrived],
+        [item.value for item in arrived],
+        [item.partition for item in arrived],
+        [item.offset for item in arrived],
+        [item.command.after for item in arrived],
+        [item.command.correlation_id for item in arrived],
+        [item.command.expires for item in arrived],
+        [item.age for item in arrived],
+    )
+    return {row[0] for row in rows}
+
+
+async def claim(connection: Any, holder: str, rooms: Mapping[int, tuple[int, Sequence[str]]]) -> list[Claimed]:
+    """Claim what is due of the accounts that `holder` has leases of.
+
+    `rooms`: for each account, how many, and the actions that are not to be begun now.
+    """
+    asked = [
+        {"account_id": account, "room": room, "without": list(without)} for account, (room, without) in rooms.items()
+    ]
+    return _read(await connection.fetch(_CLAIM, holder, orjson.dumps(asked).decode()))
+
+
+async def take_over(connection: Any, holder: str, accounts: Sequence[int], settle: float) -> list[Claimed]:
+    """Give back what earlier holders of these accounts had begun, in doubt, `settle` seconds from now."""
+    return _read(await connection.fetch(_TAKE_OVER, holder, list(accounts), settle))
+
+
+def _read(rows: Iterable[Any]) -> list[Claimed]:
+    found = []
+    for row in rows:
+        try:
+            found.append(Claimed.of(row))
+        except CommandError:
+            # Taken on by a newer program. It stays claimed, and is looked at again under the next lease.
+            log.exception("a command of the table cannot be read by this program")
+    return found
+
+
+async def finish(connection: Any, rows: Sequence[Row]) -> set[str]:
+    """Write what became of claimed commands, and return the ids of those that still were claimed so."""
+    found = await connection.fetch(
+        _FINISH,
+        [row.claimed.command.id for row in rows],
+        [row.claimed.epoch for row in rows],
+        [row.claimed.attempts for row in rows],
+        [row.state for row in rows],
+        [row.next_in for row in rows],
+        [row.doubt for row in rows],
+        [row.uncounted for row in rows],
+        [None if row.result is None else orjson.dumps(row.result).decode() for row in rows],
+        [row.error_class for row in rows],
+        [row.error for row in rows],
+    )
+    return {row[0] for row in found}
+
+
+async def save_progress(connection: Any, claimed: Claimed, progress: dict[str, Any]) -> bool:
+    """Keep that a step is done; False where the claim is not ours any more."""
+    found = await connection.fetchval(
+        _PROGRESS, claimed.command.id, claimed.epoch, claimed.attempts, orjson.dumps(progress).decode()
+    )
+    return found is not None
+
+
+async def put_out(connection: Any, records: Sequence[Outgoing]) -> None:
+    """Put records into the outbox, in the transaction of what they tell of."""
+    if records:
+        await connection.execute(
+            _OUTBOX,
+            [record.topic for record in records],
+            [record.key for record in records],
+            [record.value for record in records],
+            [
+                orjson.dumps([[name, value.decode("utf-8", "replace")] for name, value in record.headers]).decode()
+                for record in records
+            ],
+        )
+
+
+async def taken(connection: Any, account_id: int, entity_type: str, since: Any) -> set[int]:
+    """Return the ids of entities that other commands of the account have made or changed since shortly before then."""
+    return {int(row[0]) for row in await connection.fetch(_TAKEN, account_id, since, entity_type)}
+
+
+async def last_update(connection: Any, account_id: int, since: Any, entity_type: str, entity_id: int) -> int:
+    """Return Kommo's time (unix seconds) of the last change by another command, since shortly before then; 0: none."""
+    found = await connection.fetchval(_LAST_UPDATE, account_id, since, entity_type, str(entity_id))
+    return found or 0
+
+
+async def awaken(connection: Any, accounts: Iterable[int]) -> None:
+    """Tell every worker, when the transaction ends, that these accounts have something new."""
+    names = ",".join(str(account) for account in sorted(set(accounts)))
+    await connection.execute(_AWAKEN, names if len(names) < _MOST_NOTICE else EVERY_ACCOUNT)
+
+
+async def retry_now(connection: Any, account_id: int) -> None:
+    """Let an account's commands that waited for its connection go on, now that a person has connected it."""
+    await connection.execute(_RETRY_NOW, account_id, ErrorClass.AUTHENTICATION)
+    await awaken(connection, [account_id])

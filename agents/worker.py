@@ -1,0 +1,137 @@
+"""The process `worker`: one Faust agent, and what works beside it.
+
+Each agent has an app, a consumer group and a process of its own: one that is stuck holds up no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from aiokafka.errors import KafkaError
+
+from agents.commands.admission import Admission
+from agents.commands.executor import Executor
+from agents.commands.outbox import publish
+from agents.commands.recorder import Recorder
+from agents.kommo.clients import KommoClients
+from agents.mail import Mailer
+from agents.migrations import migrate_missing
+from agents.retry import Policies, RetryError
+from runtime.errors import StartError
+from runtime.health import Health, with_health
+from runtime.logs import logger
+from runtime.postgres import AWAY, connect, open_pool
+from runtime.process import serving
+from runtime.settings import PREFIX, Settings
+from runtime.waiting import until_there, watching
+from schemas.actions import ACTIONS
+from streams.faust_app import faust_app, faust_topic
+from streams.producer import Producer
+from streams.topics import COMMANDS, ensure_topics, physical
+
+log = logger(__name__)
+
+AGENTS = ("commands",)
+_LEAVE_SECONDS = 3.0
+
+
+async def worker(settings: Settings, stop: asyncio.Event, agent: str = "commands") -> None:
+    """Run an agent until `stop`. Raises StartError for wrong settings; servers that are away are waited for."""
+    assert agent in AGENTS  # noqa: S101 - the command line offers no other
+    policies = _policies(settings)
+    mailer = Mailer.of(settings)
+    health = Health("kafka", "postgresql")
+    async with serving(with_health(health), settings.worker_host, settings.worker_port, f"{PREFIX}WORKER"):
+        await until_there(lambda: _migrate(settings), "postgresql", health, stop, *AWAY)
+        await until_there(lambda: ensure_topics(settings), "kafka", health, stop, KafkaError, OSError)
+        producer = Producer(settings, f"worker-{agent}")
+        await until_there(producer.__aenter__, "kafka", health, stop, KafkaError, OSError)
+        pool = await open_pool(settings, application=f"worker-{agent}", size=max(6, settings.database_pool_size))
+        try:
+            async with (
+                KommoClients(settings, pool) as clients,
+                watching(producer.ping, "kafka", health),
+                watching(lambda: pool.fetchval("SELECT 1"), "postgresql", health),
+            ):
+                await _commands(settings, pool, clients, producer, policies, mailer, stop)
+        finally:
+            await producer.__aexit__()
+            await _close(pool)
+
+
+async def _commands(
+    settings: Settings,
+    pool: Any,
+    clients: KommoClients,
+    producer: Producer,
+    policies: Policies,
+    mailer: Mailer | None,
+    stop: asyncio.Event,
+) -> None:
+    wake_outbox, done = asyncio.Event(), asyncio.Event()
+    recorder = Recorder(pool, physical(settings, COMMANDS), wake_outbox)
+    executor = Executor(settings, pool, clients, recorder, policies, mailer)
+    admission = Admission(pool, producer, policies, wake_outbox)
+    async with _beside(recorder.run, admission.run, lambda: publish(pool, producer, wake_outbox, done)):
+        async with _reading(settings, admission):
+            await executor.run(stop)
+        done.set()
+
+
+@contextlib.asynccontextmanager
+async def _beside(*works: Callable[[], Any]) -> AsyncIterator[None]:
+    """Run things while the context lasts. One that fails ends the process: it is started again, and nothing is lost."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(work()) for work in works]
+        try:
+            yield
+        finally:
+            await asyncio.wait(tasks, timeout=0.5)  # the outbox may send what just came
+            for task in tasks:
+                task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _reading(settings: Settings, admission: Admission) -> AsyncIterator[None]:
+    """Run the Faust agent that reads kommo.commands while the context lasts."""
+    app = faust_app(settings, "commands")
+
+    @app.agent(faust_topic(app, settings, COMMANDS), name="commands", concurrency=1)
+    async def commands(stream: Any) -> None:
+        # Acknowledged by admission, once durable: Faust itself acknowledges what was cancelled, or failed.
+        async for event in stream.noack().events():
+            await admission.take(event)
+
+    await app.start()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                await app.stop()
+
+
+def _policies(settings: Settings) -> Policies:
+    try:
+        return Policies(settings.retry, actions=ACTIONS)
+    except RetryError as error:
+        raise StartError(f"{PREFIX}RETRY: {error}") from None
+
+
+async def _migrate(settings: Settings) -> None:
+    connection = await connect(settings, application="migrations")
+    try:
+        await migrate_missing(connection)
+    finally:
+        await connection.close()
+
+
+async def _close(pool: Any) -> None:
+    try:
+        async with asyncio.timeout(2):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()

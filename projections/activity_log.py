@@ -7,9 +7,10 @@ from typing import Any
 
 from projections.columns import jsonb
 from projections.months import Months
-from projections.reading import LoggedEvent
+from projections.reading import LoggedEvent, read_record
 from projections.snapshot import snapshot
 from projections.summary import tell
+from streams.topics import EVENTS
 
 COLUMNS = (
     "account_id",
@@ -86,6 +87,8 @@ class ActivityLog:
 
     name = "activity_log"
     version = 2
+    topic = EVENTS
+    read = staticmethod(read_record)
 
     def __init__(self) -> None:
         self._months = Months("activity_log_v2")

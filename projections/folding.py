@@ -16,7 +16,8 @@ from typing import Any, Generic, Self, TypeVar
 import orjson
 
 from projections.columns import text
-from projections.reading import LoggedEvent
+from projections.reading import LoggedEvent, read_record
+from streams.topics import EVENTS
 
 Clock = tuple[int, str, str]
 """Microseconds since 1970, sort key, event id: an event's place in its entity's order."""
@@ -244,6 +245,8 @@ class Folding(Generic[S]):
     key: tuple[tuple[str, str], ...]
     columns: tuple[str, ...]
     state: type[S]
+    topic = EVENTS
+    read = staticmethod(read_record)
 
     def __init__(self) -> None:
         self._prepared: Any = None  # the connection that has the temporary table

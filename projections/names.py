@@ -10,5 +10,6 @@ PROJECTIONS = {
     "recent_updates": "projections.recent_updates:RecentUpdates",
     "tasks": "projections.tasks:Tasks",
     "calls": "projections.calls:Calls",
+    "dead_letters": "projections.dead_letters:DeadLetters",
 }
 """The projector runs them all where none is named."""

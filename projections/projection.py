@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from projections.reading import LoggedEvent
-
 
 class Projection(Protocol):
     """Folds events into tables of its own.
@@ -17,16 +15,25 @@ class Projection(Protocol):
 
     name: str
     version: int
+    topic: str
+    """What it reads, by its logical name."""
 
-    def folds(self, event: LoggedEvent) -> bool:
+    def read(self, record: Any) -> Any:
+        """Return what a record of the topic holds, for the other methods; it has `received_us`.
+
+        Raises EventError for what is none, NewerEventError for what only a newer program can read.
+        """
+        ...
+
+    def folds(self, event: Any) -> bool:
         """Whether this event makes or changes a row; others are skipped."""
         ...
 
-    async def prepare(self, connection: Any, events: Sequence[LoggedEvent]) -> None:
+    async def prepare(self, connection: Any, events: Sequence[Any]) -> None:
         """Make ready, outside the transaction, what these events' rows need (partitions, temporary tables)."""
         ...
 
-    async def write(self, connection: Any, events: Sequence[LoggedEvent]) -> None:
+    async def write(self, connection: Any, events: Sequence[Any]) -> None:
         """Write the rows of these events (an asyncpg connection, in a transaction). Raises asyncpg.PostgresError."""
         ...
 

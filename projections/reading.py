@@ -46,6 +46,11 @@ class LoggedEvent:
         return (self.time, self.sort_key, self.event_id)
 
 
+def read_record(record: Any) -> LoggedEvent:
+    """Read a record of kommo.events. Raises as read_event."""
+    return read_event(record.value, record.partition, record.offset)
+
+
 def read_event(value: bytes | None, partition: int, offset: int) -> LoggedEvent:
     """Read a record's value. Raises EventError, and NewerEventError for what only a newer program can read."""
     try:

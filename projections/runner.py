@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -13,7 +16,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from projections.positions import PositionMoved, Positions, ProjectionStopped, Step
 from projections.projection import Projection, group, label
-from projections.reading import LoggedEvent, read_event, record_ids
+from projections.reading import record_ids
 from runtime.health import Health
 from runtime.logs import logger
 from runtime.metrics import BATCH_SECONDS, END_TO_END_SECONDS, PROJECTION_STOPPED, WRITE_SECONDS
@@ -25,7 +28,7 @@ from schemas.errors import ErrorClass
 from schemas.event import EventError, NewerEventError
 from streams.consumer import Batch, BatchConsumer
 from streams.producer import Producer
-from streams.topics import EVENTS, physical
+from streams.topics import DEADLETTERS, physical
 
 log = logger(__name__)
 
@@ -33,13 +36,33 @@ _JOINED_SECONDS = 10
 _SLICE = 250  # records read before the event loop gets its turn: about 3 ms
 
 
+_ELSEWHERE = (*AWAY, KafkaError, MemoryError, ProjectionStopped, PositionMoved, NewerEventError)
+"""What may come out of a projection's code without being a fault of it: servers, the machine, and reasons to stop."""
+
+
 @dataclass(slots=True)
 class _Read:
-    """A record and the event it holds; without one, why it is none."""
+    """A record and the event it holds; without one, why it is none, and of which class that is."""
 
     record: Any
-    event: LoggedEvent | None
+    event: Any
     fault: str = ""
+    error_class: ErrorClass = ErrorClass.VALIDATION
+
+
+class _FoldFailed(Exception):
+    """A projection's own code raised what nobody foresaw, which is the cause of this."""
+
+
+@contextlib.contextmanager
+def _folding() -> Iterator[None]:
+    """Around a projection's own code: raise _FoldFailed for its faults, and pass on what other parts raise in it."""
+    try:
+        yield
+    except _ELSEWHERE:
+        raise
+    except Exception as error:
+        raise _FoldFailed from error
 
 
 class Runner:
@@ -51,7 +74,7 @@ class Runner:
         self._settings = settings
         self._projection = projection
         self._label = label(projection)
-        self._positions = Positions(projection, physical(settings, EVENTS), cluster_id)
+        self._positions = Positions(projection, physical(settings, projection.topic), cluster_id)
         self._letters = letters
         self._health = health
         self._connection: Any = None
@@ -77,7 +100,8 @@ class Runner:
                 log.warning("a server is away, trying again", projection=self._label, error=repr(error))
                 await pause(stop, 0.5)
             except Exception as error:
-                # A fault of ours: loud, and tried again, for the other projections and the log are as they were.
+                # A fault of ours that no one event makes: loud, and tried again, for the log and the rows are as they
+                # were. What a fold raises over an event is set aside in _write.
                 self._health.not_ready(self._label, f"internal: {type(error).__name__}: {error}")
                 log.exception("a projection failed, trying again", projection=self._label)
                 await pause(stop, 5)
@@ -90,7 +114,7 @@ class Runner:
         self._connection = await connect(self._settings, application=self._label)
         consumer = BatchConsumer(
             self._settings,
-            topic=EVENTS,
+            topic=self._projection.topic,
             group=group(self._projection),
             reader=self._label,
             assigned=lambda partitions: self._take_over(consumer, partitions),
@@ -166,7 +190,7 @@ class Runner:
         start = time.monotonic()
         for read in reads:
             if read.fault:
-                await self._set_aside(read.record, read.fault, ErrorClass.VALIDATION)
+                await self._set_aside(read, read.fault, read.error_class)
         if reads:
             await self._write(reads)
         BATCH_SECONDS.labels(self._label).observe(time.monotonic() - start)
@@ -178,16 +202,21 @@ class Runner:
         for number, record in enumerate(batch.records):
             if number % _SLICE == _SLICE - 1:
                 await asyncio.sleep(0)
-            event, fault = None, ""
+            event, fault, error_class = None, "", ErrorClass.VALIDATION
             try:
-                event = read_event(record.value, record.partition, record.offset)
+                event = self._projection.read(record)
             except NewerEventError:
                 if record.partition not in self._to_verify:
                     raise
             except EventError as error:
                 fault = str(error)
+            except _ELSEWHERE:
+                raise
+            except Exception as error:
+                log.exception("an event could not be read", projection=self._label, offset=record.offset)
+                fault, error_class = _internal(error, "reading the event"), ErrorClass.INTERNAL
             if not self._verified(record):
-                reads.append(_Read(record, event, fault))
+                reads.append(_Read(record, event, fault, error_class))
         return reads
 
     def _verified(self, record: Any) -> bool:
@@ -207,31 +236,54 @@ class Runner:
         return True
 
     async def _write(self, reads: Sequence[_Read]) -> None:
-        """Write a batch; one that PostgreSQL refuses is halved until the event that it refuses is found."""
+        """Write a batch; one that cannot be written for an event's sake is halved until that event is found.
+
+        It is set aside, and the position moves past it: as `database` what PostgreSQL refuses to store, as `internal`
+        what the projection's code raises over. Everything else is raised: it says nothing about the events.
+        """
         try:
             await self._transact(reads)
+        except _FoldFailed as failed:
+            if self._connection.is_closed():  # then whatever was raised says nothing about the events
+                raise
+            if len(reads) > 1:
+                await self._halve(reads)
+                return
+            error = failed.__cause__
+            log.error("a fold failed", projection=self._label, **_place(reads[0]), exc_info=error)
+            await self._past(reads[0], _internal(error, f"folding into {self._label}"), ErrorClass.INTERNAL)
         except AWAY as error:
             if not refused(error):
                 raise
             if len(reads) > 1:
-                middle = len(reads) // 2
-                await self._write(reads[:middle])
-                await self._write(reads[middle:])
+                await self._halve(reads)
                 return
             log.exception("a row was refused", projection=self._label)
-            await self._set_aside(reads[0].record, f"{type(error).__name__}: {error}", ErrorClass.DATABASE)
-            await self._transact([_Read(reads[0].record, None)])
+            await self._past(reads[0], f"{type(error).__name__}: {error}", ErrorClass.DATABASE)
+
+    async def _halve(self, reads: Sequence[_Read]) -> None:
+        middle = len(reads) // 2
+        await self._write(reads[:middle])
+        await self._write(reads[middle:])
+
+    async def _past(self, read: _Read, reason: str, error_class: ErrorClass) -> None:
+        """Set a record aside, then move the position past it: in this order, so that it is never in neither place."""
+        await self._set_aside(read, reason, error_class)
+        await self._transact([_Read(read.record, None)])
 
     async def _transact(self, reads: Sequence[_Read]) -> None:
-        events = [read.event for read in reads if read.event is not None and self._projection.folds(read.event)]
+        with _folding():
+            events = [read.event for read in reads if read.event is not None and self._projection.folds(read.event)]
         steps = self._steps(reads)
         if events:
-            await self._projection.prepare(self._connection, events)
+            with _folding():
+                await self._projection.prepare(self._connection, events)
         start = time.monotonic()
         async with self._connection.transaction():
             await self._positions.advance(self._connection, steps)
             if events:
-                await self._projection.write(self._connection, events)
+                with _folding():
+                    await self._projection.write(self._connection, events)
         WRITE_SECONDS.labels(self._label).observe(time.monotonic() - start)
         for partition, step in steps.items():
             self._at[partition] = step.end
@@ -245,19 +297,49 @@ class Runner:
             for partition, read in last.items()
         }
 
-    def _observe(self, events: Sequence[LoggedEvent]) -> None:
+    def _observe(self, events: Sequence[Any]) -> None:
         now = time.time_ns() // 1000
         histogram = END_TO_END_SECONDS.labels(self._label)
         for event in events[:100]:
             histogram.observe(max(0, now - event.received_us) / 1e6)
 
-    async def _set_aside(self, record: Any, reason: str, error_class: ErrorClass) -> None:
-        place = (record.partition, record.offset)
+    async def _set_aside(self, read: _Read, reason: str, error_class: ErrorClass) -> None:
+        place = (read.record.partition, read.record.offset)
         if place in self._set_aside_already:  # its transaction failed since, and is tried again
             return
-        letter = DeadLetter.of(record, reader=self._label, reason=reason, error_class=error_class)
+        if self._projection.topic == DEADLETTERS:  # a letter about it would come back here
+            log.error("a dead letter cannot be shown", reason=reason, error_class=error_class.value, **_place(read))
+            return
+        letter = DeadLetter.of(
+            read.record,
+            reader=self._label,
+            reason=reason,
+            error_class=error_class,
+            correlation_id=read.event.correlation_id if read.event is not None else "",
+        )
         await self._letters.set_aside([letter])
         self._set_aside_already.add(place)
+
+
+def _place(read: _Read) -> dict[str, str]:
+    """Return what a log line says of a record: where it lies, and what it belongs to."""
+    at = read.record
+    event = read.event
+    return {
+        "original": f"{at.topic}/{at.partition}/{at.offset}",
+        "event_id": event.event_id if event is not None else "",
+        "correlation_id": event.correlation_id if event is not None else "",
+    }
+
+
+def _internal(error: BaseException | None, doing: str) -> str:
+    """Return what a dead letter says of an error nobody foresaw: its type and place, never its message.
+
+    The message may quote what the event holds; the log has it, with the way there.
+    """
+    frames = traceback.extract_tb(error.__traceback__) if error is not None else []
+    where = f" in {frames[-1].name} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__} while {doing}{where}"
 
 
 def _out_of_range(reader: str, error: OffsetOutOfRangeError) -> str:

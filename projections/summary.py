@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import orjson
 
 from projections.columns import number, text
 from projections.reading import LoggedEvent
@@ -20,6 +23,12 @@ _CALL_OUTCOMES = {
     7: "busy",
     8: "undefined",
 }
+
+_SMS = {102: ("received", "from"), 103: ("sent", "to")}
+"""The types of an SMS's note (dotzero/amocrm-php, src/Models/Note.php), each with its words."""
+
+_JSON = re.compile(r'\s*[\[{]\s*["\[{\]}]')
+"""How JSON begins that is no map, or was cut off: nothing a person reads. "[Shop] Hello" and "{name}" do not."""
 
 
 class Story(NamedTuple):
@@ -135,21 +144,55 @@ def _task_line(event: LoggedEvent, verb: str) -> Story:
 def _note_line(event: LoggedEvent, _verb: str) -> Story:
     note = event.data.get("note")
     fields = note if isinstance(note, dict) else {}
+    actor = number(fields.get("created_by"))
+    way = _SMS.get(fields["note_type"]) if type(fields.get("note_type")) is int else None
+    if way is not None:
+        return Story(text(_sms_line(fields.get("text"), *way)) or "", actor)
     words = text(fields.get("text"), 160)
     kind = "File" if fields.get("note_type") == 5 else "Note"
     line = f"{kind} on {event.entity_type} {event.entity_id}"
-    return Story(f"{line}: “{words}”" if words else line, number(fields.get("created_by")))
+    return Story(f"{line}: “{words}”" if words else line, actor)
+
+
+def _sms_line(said: Any, verb: str, preposition: str) -> str:
+    """Tell of an SMS; its note's text is JSON ({"TEXT": .., "PHONE": ..}, in any case), or just the words."""
+    params = _params(said)
+    words = text(params.get("text") if params is not None else said, 160)
+    phone = _phone(params.get("phone")) if params is not None else None
+    line = f"SMS {preposition} {phone}" if phone else f"SMS {verb}"
+    return f"{line}: “{words}”" if words and (params is not None or not _JSON.match(words)) else line
+
+
+def _params(said: Any) -> dict[str, Any] | None:
+    """Return what a note's text says in JSON, by its names in small letters; None where it is no map."""
+    try:
+        params = orjson.loads(said) if type(said) is str else None
+    except orjson.JSONDecodeError:
+        return None
+    return {name.lower(): value for name, value in params.items()} if type(params) is dict else None
+
+
+def _phone(value: Any) -> str | None:
+    """Return a telephone number, which JSON may have bare; None for none."""
+    return str(value) if type(value) is int and number(value) else text(value, 40)
 
 
 def _call_line(event: LoggedEvent, verb: str) -> Story:
     call, note = event.data.get("call"), event.data.get("note")
     fields: dict[str, Any] = call if isinstance(call, dict) else {}
-    actor = number(note.get("created_by")) if isinstance(note, dict) else None
+    written = note if isinstance(note, dict) else {}
+    actor = number(written.get("created_by"))
     seconds = number(fields.get("duration"))
-    phone = text(fields.get("phone"), 40) or "an unknown number"
+    phone = _phone(fields.get("phone")) or "an unknown number"
     way = f"Call from {phone}" if fields.get("direction") == "in" else f"Call to {phone}"
     if verb == "recorded":
         return Story(f"{way}: the recording is there", actor)
+    # A person, or a telephone system of a simple kind, may write a call's note in words.
+    words = text(written.get("text"), 160) if fields.keys() <= {"direction"} else None
+    if words and not _JSON.match(words):
+        return Story(
+            text(f"{'Incoming' if fields.get('direction') == 'in' else 'Outgoing'} call: “{words}”") or "", actor
+        )
     status = fields.get("call_status")
     status = int(status) if isinstance(status, str) and status.isdecimal() and len(status) < 3 else status
     outcome = _CALL_OUTCOMES.get(status) if type(status) is int else None

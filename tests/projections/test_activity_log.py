@@ -158,7 +158,7 @@ _SAID = {
     ),
     "kommo.digital_pipeline.triggered": (
         body("leads", "mail_in", {"id": 5, "status_id": 101, "old_status_id": 100}),
-        "Automation of the pipeline (mail in) on lead 5",
+        "Automation of the pipeline (mail in) on lead 5: status 100 → 101",
         None,
         _MOVED,
     ),
@@ -213,7 +213,47 @@ _ENDED = {
             "Note on lead 5: “One two three”",
             None,
             None,
-        )
+        ),
+        *(
+            (body("leads", "note", note(1, (2, 5), T0, note_type=kind, text=said)), summary, None, None)
+            for kind, said, summary in (
+                (102, '{"TEXT": "On my\\nway", "PHONE": "+15550100"}', "SMS from +15550100: “On my way”"),
+                (103, '{"TEXT": "[[Shop]] Thanks!", "PHONE": 15550100}', "SMS to 15550100: “[[Shop]] Thanks!”"),
+                (103, '{"text": "{name}, thanks", "phone": ""}', "SMS sent: “{name}, thanks”"),
+                (102, '{"PHONE": "+15550100", "TEXT": {"no": "text"}}', "SMS from +15550100"),
+                (102, "[Shop] Just words", "SMS received: “[Shop] Just words”"),
+                (102, '{"TEXT": "cut o', "SMS received"),
+                (102, '[{"TEXT": "a list"}]', "SMS received"),
+                (102, "", "SMS received"),
+                (4, '{"TEXT": "no SMS"}', 'Note on lead 5: “{"TEXT": "no SMS"}”'),
+            )
+        ),
+    ],
+    "kommo.digital_pipeline.triggered": [
+        (
+            body(
+                "leads",
+                "add",
+                {"id": 5, "status_id": 101, "old_status_id": 100, "pipeline_id": 2, "old_pipeline_id": 1},
+            ),
+            "Automation of the pipeline (add) on lead 5: pipeline 1 → 2, status 100 → 101",
+            None,
+            None,
+        ),
+        (
+            body("leads", "status", {"id": 5, "status_id": 101, "old_status_id": 101, "pipeline_id": 2}),
+            "Automation of the pipeline (status) on lead 5",
+            None,
+            None,
+        ),
+    ],
+    "kommo.talk.updated": [
+        (
+            body("talk", "update", {"talk_id": 5, "is_in_work": 0, "origin": "telegram", "updated_at": T0}),
+            "Conversation in telegram updated: closed",
+            None,
+            None,
+        ),
     ],
     "kommo.unsorted.accepted": [
         (
@@ -244,6 +284,17 @@ _ENDED = {
             "Call from +15550100",
             None,
             None,
+        ),
+        *(
+            (body("leads", "note", note(1, (2, 5), T0, note_type=kind, text=said)), summary, None, None)
+            for kind, said, summary in (
+                (10, "Asked for\nan offer", "Incoming call: “Asked for an offer”"),
+                (11, "Nobody there", "Outgoing call: “Nobody there”"),
+                (10, "", "Call from an unknown number"),
+                (10, '{"UNIQ": "1"}', "Call from an unknown number"),
+                (11, '{"PHONE": "+15550100", "DURA', "Call to an unknown number"),
+                (11, '{"PHONE": 15550100}', "Call to 15550100"),
+            )
         ),
     ],
     "kommo.call.recorded": [
@@ -285,6 +336,14 @@ async def test_what_the_columns_say_of_each_type(tables: Tables) -> None:
         assert row["occurred_at"] == moment(T0 if event.kommo_time else T0 + 0.5)
         assert not (event.kommo_time and EVENT_TYPES[kind].by_delivery)
         assert row["sort_key"].startswith("0-" if EVENT_TYPES[kind].creates else "1-")
+
+
+async def test_a_call_that_another_gateway_describes_is_told_by_what_it_says_of_it(tables: Tables) -> None:
+    call_of_another = {"direction": "in", "phone": "+4930555", "duration": 95}
+    log = Log()
+    log.append(event_json("kommo.call.logged", data={"call": call_of_another, "note": {"text": "a note beside it"}}))
+    await tables.write(log.events)
+    assert [row["summary"] for row in await tables.shown()] == ["Call from +4930555, 1:35 min"]
 
 
 _ODD = [

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from projections.reading import LoggedEvent
 from projections.snapshot import snapshot
-from tests.projections.support import T0, Log, Row, Tables, body, lead, person, task
+from tests.projections.support import T0, Log, Row, Tables, body, event_json, lead, person, task
 
 _WHOLE = {"date_create": T0 - 1000}
 
@@ -212,6 +212,74 @@ async def test_conversations(tables: Tables) -> None:
     ]
     assert lines[1]["summary"].endswith(": read")
     assert lines[2]["summary"].endswith(": closed")
+
+
+def _talk(at: int, **fields: Any) -> bytes:
+    return body("talk", "update", {"talk_id": 5, "updated_at": at, "origin": "waba", **fields})
+
+
+async def test_a_conversation_that_is_closed_when_it_is_first_seen(tables: Tables) -> None:
+    """Nothing differs from what is not known, so `changes` says nothing."""
+    lines = await _lines(
+        tables, _talk(T0, is_read=0), _talk(T0 + 9, is_in_work=0, is_read=1), _talk(T0 + 19, is_in_work=0, rate=5)
+    )
+    assert [(line["summary"], line["changes"]) for line in lines] == [
+        ("Conversation in waba updated", None),
+        ("Conversation in waba updated: closed, read", {"is_read": {"from": 0, "to": 1}}),
+        ("Conversation in waba updated", None),
+    ]
+
+
+async def test_a_conversation_that_is_in_work_when_it_is_first_seen_is_not_closed(tables: Tables) -> None:
+    assert (await _last(tables, _talk(T0, is_in_work=1)))[0] == "Conversation in waba updated"
+
+
+async def test_of_two_lines_of_one_second_the_first_says_that_it_was_closed(tables: Tables) -> None:
+    lines = await _lines(tables, _talk(T0, is_in_work=0), _talk(T0, is_in_work=0, rate=5))
+    assert [line["summary"].partition(": ")[2] for line in lines] == ["closed", ""]
+
+
+@pytest.mark.parametrize(
+    ("late", "summary"), [(1, "Conversation in waba updated: closed"), (0, "Conversation in waba updated")]
+)
+async def test_a_late_event_before_it_says_whether_it_was_closed_then(tables: Tables, late: int, summary: str) -> None:
+    first, before = _talk(T0 + 9, is_in_work=0), _talk(T0, is_in_work=late)
+    assert await _last(tables, first) == ("Conversation in waba updated: closed", None)
+    await tables.clear()
+    lines = await _lines(tables, first, before)
+    assert (lines[1]["summary"], lines[1]["changes"]) == (
+        summary,
+        {"is_in_work": {"from": 1, "to": 0}} if late else None,
+    )
+
+
+async def test_a_conversation_of_another_account_or_id_says_nothing_of_this_one(tables: Tables) -> None:
+    log = Log()
+    log.deliver(body("talk", "update", {"talk_id": 6, "updated_at": T0, "is_in_work": 0}), T0 + 500)
+    log.append(
+        event_json("kommo.talk.updated", "talk/5", accountid="1", data={"talk": {"talk_id": 5, "is_in_work": 1}})
+    )
+    log.deliver(_talk(T0 + 9, is_in_work=0), T0 + 501)
+    await tables.write(log.events)
+    assert (await tables.shown())[-1]["summary"] == "Conversation in waba updated: closed"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"status_id": {"from": [1], "to": {"a": 2}}, "pipeline_id": {"from": 1}},
+        {"status_id": 5, "pipeline_id": [1, 2], "tags": {"from": 1, "to": 2}},
+        {"tags": {"from": 1, "to": 2}, "name": {"from": "a", "to": "b"}},
+    ],
+)
+async def test_a_hook_of_the_pipeline_in_which_another_gateway_says_no_move(
+    tables: Tables, changes: dict[str, Any]
+) -> None:
+    log = Log()
+    log.append(event_json("kommo.digital_pipeline.triggered", data={"trigger": "chat", "changes": changes}))
+    await tables.write(log.events)
+    (line,) = await tables.shown()
+    assert (line["summary"], line["changes"]) == ("Automation of the pipeline (chat) on lead 1", changes)
 
 
 async def test_another_entity_or_account_is_no_neighbour(tables: Tables) -> None:

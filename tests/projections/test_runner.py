@@ -13,7 +13,9 @@ from typing import Any
 
 import asyncpg
 import httpx
+import orjson
 import pytest
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
@@ -21,13 +23,16 @@ from projections.activity_log import ActivityLog
 from projections.positions import PositionMoved, Positions, Step
 from projections.projection import Projection
 from projections.projector import apply_migrations, projector
-from projections.reading import LoggedEvent
+from projections.reading import LoggedEvent, read_event, read_record
 from projections.runner import Runner
+from projections.summary import tell
 from runtime.health import Health
+from runtime.metrics import DEAD_LETTERS
+from runtime.postgres import AWAY
 from runtime.settings import Settings
 from schemas.catalogue import EVENT_TYPES, EventType
 from schemas.deadletter import read_headers
-from schemas.event import HEADERS
+from schemas.event import HEADERS, NewerEventError
 from schemas.models import EventData
 from streams.producer import Producer, Record
 from streams.topics import DEADLETTERS, EVENTS, ensure_topics, physical
@@ -125,7 +130,8 @@ async def is_stopped(health: Health, *words: str) -> str:
 class Counting:
     """A projection that would show every event that is written twice: it has no key."""
 
-    name, version = "counting", 1
+    name, version, topic = "counting", 1, EVENTS
+    read = staticmethod(read_record)
 
     def folds(self, event: LoggedEvent) -> bool:
         return True
@@ -549,3 +555,214 @@ async def test_while_postgresql_takes_nothing_a_dead_letter_is_written_once(log:
         )
         await has_lines(connection, 2)
     assert len(await dead_letters(log)) == 1
+
+
+# ---- what nobody foresaw --------------------------------------------------------------------------------------------
+
+SECRET = "kst_1_not-for-letters"
+
+
+class Failing(Counting):
+    """Raises over the events of these ids, after their rows were written: where it does so, and what."""
+
+    def __init__(self, ids: Iterable[str], where: str = "write", error: type[Exception] = KeyError) -> None:
+        self.ids = frozenset(ids)
+        self.where = where
+        self.error = error
+
+    def _raise_in(self, where: str, events: Sequence[LoggedEvent]) -> None:
+        if where == self.where and self.ids & {event.event_id for event in events}:
+            raise self.error(SECRET)
+
+    def folds(self, event: LoggedEvent) -> bool:
+        self._raise_in("folds", [event])
+        return True
+
+    async def prepare(self, connection: Any, events: Sequence[LoggedEvent]) -> None:
+        await super().prepare(connection, events)
+        self._raise_in("prepare", events)
+
+    async def write(self, connection: Any, events: Sequence[LoggedEvent]) -> None:
+        await super().write(connection, events)
+        self._raise_in("write", events)
+
+
+def _id(record: Record) -> str:
+    name: str = orjson.loads(record.value or b"")["id"]
+    return name
+
+
+async def _counted(connection: Any, count: int, seconds: float = 30) -> None:
+    async def there() -> bool:
+        return await position(connection, "counting") == count
+
+    await eventually(there, seconds, f"position {count}")
+
+
+@pytest.mark.parametrize("where", ["folds", "prepare", "write"])
+async def test_an_event_over_which_a_fold_fails_is_found_set_aside_and_the_rest_is_written_once(
+    log: Settings, connection: Any, where: str
+) -> None:
+    records = [record._replace(headers=[*HEADERS, ("from", b"elsewhere")]) for record in news(60, of=3)]
+    bad = [records[number] for number in (0, 20, 21, 59)]
+    projection = Failing(map(_id, bad), where)
+    counted = DEAD_LETTERS.labels("internal")
+    before = counted._value.get()
+    await publish(log, records)
+    with structlog.testing.capture_logs() as said:
+        for _ in range(2):
+            async with run(log, projection) as health:
+                await _counted(connection, 60)
+                await eventually(lambda health=health: not health.reasons)
+    assert await Counting.counted(connection) == (56, 56)
+    letters = await dead_letters(log)
+    assert sorted(letter.value for letter in letters) == sorted(record.value or b"" for record in bad)
+    assert counted._value.get() - before == len(bad)
+    for letter in letters:
+        told, event = read_headers(letter.headers), orjson.loads(letter.value)
+        assert letter.key == f"{ACCOUNT}/{event['subject']}".encode()
+        assert dict(letter.headers)["from"] == b"elsewhere"
+        assert (told["reader"], told["error_class"], told["topic"]) == (
+            "counting.v1",
+            "internal",
+            physical(log, EVENTS),
+        )
+        assert told["correlation_id"] == event["correlationid"] != ""
+        assert told["reason"].startswith("KeyError while folding into counting.v1 in _raise_in (test_runner.py, line ")
+        assert SECRET not in str(letter.headers)
+        lines = [line for line in said if line.get("original") == _original(told) and line["log_level"] == "error"]
+        assert [(line["event"], line["event_id"]) for line in lines] == [("a fold failed", event["id"])]
+        assert lines[0]["correlation_id"] == event["correlationid"]
+
+
+def _original(told: dict[str, str]) -> str:
+    return f"{told['topic']}/{told['partition']}/{told['offset']}"
+
+
+async def test_a_fault_in_the_midst_of_a_copy_leaves_the_connection_sound(
+    log: Settings, connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of a copy are made while it runs: what is raised there ends it half way."""
+
+    def fails_over_one(event: LoggedEvent) -> Any:
+        if event.data["lead"]["id"] == 5:
+            raise RuntimeError("nobody foresaw this")
+        return tell(event)
+
+    monkeypatch.setattr("projections.activity_log.tell", fails_over_one)
+    records = news(3000, of=7)
+    await publish(log, records)
+    bad = [record.value for record in records if record.key.endswith(b"/5")]
+    async with run(log) as health:
+        await has_lines(connection, 3000 - len(bad))
+        await eventually(lambda: not health.reasons)
+
+        async def all_read() -> bool:
+            return await position(connection) == 3000
+
+        await eventually(all_read, 60)
+        assert not health.reasons
+    assert sorted(letter.value for letter in await dead_letters(log)) == sorted(bad)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError("the server went away"),
+        TimeoutError(),
+        asyncpg.ConnectionDoesNotExistError("gone"),
+        asyncpg.InterfaceError("the connection is closed"),
+        asyncpg.CannotConnectNowError("starting up"),
+        asyncpg.AdminShutdownError("shutting down"),
+        asyncpg.SerializationError("could not serialize"),
+        asyncpg.DeadlockDetectedError("deadlock"),
+        asyncpg.QueryCanceledError("statement timeout"),
+        asyncpg.OutOfMemoryError("out of memory"),
+        MemoryError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_a_server_raises_in_a_fold_is_tried_again_and_nothing_is_set_aside(
+    log: Settings, connection: Any, error: Exception
+) -> None:
+    class MeetsIt(Counting):
+        left = 2 if isinstance(error, AWAY) else 1  # the others are tried again after 5 s
+
+        async def write(self, own: Any, events: Sequence[LoggedEvent]) -> None:
+            await super().write(own, events)
+            if self.left:
+                self.left -= 1
+                raise error
+
+    await publish(log, news(1))  # one: it could not be halved any more
+    projection = MeetsIt()
+    async with run(log, projection):
+        await _counted(connection, 1)
+    assert projection.left == 0
+    assert await Counting.counted(connection) == (1, 1)
+    assert await dead_letters(log) == []
+
+
+async def test_a_fault_on_a_connection_that_was_lost_is_not_the_events(log: Settings, connection: Any) -> None:
+    class LosesIt(Counting):
+        left = 1
+
+        async def write(self, own: Any, events: Sequence[LoggedEvent]) -> None:
+            await super().write(own, events)
+            if self.left:
+                self.left -= 1
+                own.terminate()
+                raise RuntimeError("unable to perform operation on a closed transport")
+
+    await publish(log, news(1))
+    async with run(log, LosesIt()):
+        await _counted(connection, 1)
+    assert await Counting.counted(connection) == (1, 1)
+    assert await dead_letters(log) == []
+
+
+async def test_a_fold_that_meets_what_only_a_newer_program_knows_stops(log: Settings, connection: Any) -> None:
+    await publish(log, news(3))
+    async with run(log, Failing(map(_id, news(3)), error=NewerEventError)) as health:
+        await eventually(lambda: "stopped" in health.reasons.get("counting.v1", ""), 30)
+    assert await position(connection, "counting") == 0
+    assert await dead_letters(log) == []
+
+
+async def test_two_processes_that_meet_the_same_faults_write_every_other_event_once(
+    log: Settings, connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = itertools.count()
+    monkeypatch.setattr("projections.runner.group", lambda projection: f"group-{next(numbers)}")
+    few = log.model_copy(update={"batch_rows": 20})
+    records = news(400, of=7)
+    bad = records[5:390:35]
+    await publish(log, records)
+    async with run(few, Failing(map(_id, bad))), run(few, Failing(map(_id, bad))):
+        await _counted(connection, 400, 60)
+    assert await Counting.counted(connection) == (400 - len(bad), 400 - len(bad))
+    # Whoever is second finds the position moved only after its letter.
+    assert {letter.value for letter in await dead_letters(log)} == {record.value for record in bad}
+
+
+async def test_an_event_that_cannot_be_read_for_a_fault_of_ours_is_set_aside(
+    log: Settings, connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = news(10)
+
+    def fails_over_one(value: bytes | None, partition: int, offset: int) -> LoggedEvent:
+        if value == records[4].value:
+            raise ZeroDivisionError(SECRET)
+        return read_event(value, partition, offset)
+
+    monkeypatch.setattr("projections.reading.read_event", fails_over_one)
+    await publish(log, records)
+    for _ in range(2):
+        async with run(log) as health:
+            await has_lines(connection, 9)
+            await eventually(lambda health=health: not health.reasons)
+    (letter,) = await dead_letters(log)
+    told = read_headers(letter.headers)
+    assert (letter.value, told["error_class"]) == (records[4].value, "internal")
+    assert told["reason"].startswith("ZeroDivisionError while reading the event in fails_over_one")
+    assert SECRET not in str(letter.headers)

@@ -14,6 +14,8 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
+from runtime.classify import classify, describe
+from runtime.failures import log_failure
 from runtime.health import Health, with_health
 from runtime.logs import logger
 from runtime.metrics import BATCH_SECONDS, EVENTS
@@ -55,8 +57,8 @@ async def ingest(settings: Settings, stop: asyncio.Event) -> None:
                     await _work(consumer, producer, stop)
             except (KafkaError, OSError) as error:
                 # Nothing was committed that was not acknowledged: starting anew repeats at most one batch.
-                health.not_ready("kafka", f"{type(error).__name__}: {error}")
-                log.warning("Kafka is away, trying again", error=repr(error))
+                health.not_ready("kafka", describe(error))
+                log_failure(log, "Kafka is away, trying again", error)
                 await pause(stop, 1.0)
 
 
@@ -109,10 +111,11 @@ class _Part:
             delivery_id = delivery.delivery_id
             decoded = decode(delivery)
         except DeliveryError as error:
-            rejections = [Rejection("", str(error), ErrorClass.VALIDATION)]
+            rejections = [Rejection("", str(error), classify(error))]
         except Exception as error:
             # A fault of ours must not stop the stream, and must not be lost: the delivery is kept whole.
-            log.exception("decoding failed", topic=record.topic, partition=record.partition, offset=record.offset)
+            place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+            log.exception("decoding failed", correlation_id=delivery_id, **place)
             rejections = [Rejection("", f"{type(error).__name__} in the decoder", ErrorClass.INTERNAL)]
         else:
             self.events += decoded.events

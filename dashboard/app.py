@@ -12,9 +12,10 @@ from starlette.requests import ClientDisconnect
 from dashboard import api, page, session
 from dashboard.api import Services
 from dashboard.openapi import describing
-from runtime.health import ASGIApp, Receive, Scope, Send
+from runtime.asgi import ASGIApp, Receive, Scope, Send
+from runtime.classify import class_of_status, classify
 from runtime.logs import logger
-from runtime.problem import CONTENT_TYPE, Problem
+from runtime.problem import Problem, answer_of, correlation_id, unforeseen
 from runtime.settings import Settings
 from schemas.errors import ErrorClass
 
@@ -56,30 +57,30 @@ def build(settings: Settings, services: Services) -> ASGIApp:
     return _outermost(app)
 
 
-def _send(problem: Problem) -> Response:
-    headers = {"Cache-Control": "no-store", **problem.headers}
-    return Response(problem.body(), problem.status, headers=headers, media_type=CONTENT_TYPE)
+def _answer(request: Request, problem: Problem, *, logged: bool = False) -> Response:
+    headers, body = answer_of(problem, request.scope, logged=logged)
+    return Response(body, problem.status, headers={"cache-control": "no-store", **headers})
 
 
-async def _problem(_request: Request, error: Exception) -> Response:
+async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)  # noqa: S101 - registered for nothing else
-    return _send(error)
+    return _answer(request, error)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
     headers = dict(error.headers or {})
     if error.status_code == 404:
-        return _send(Problem(404, f"nothing is here: {_ELSEWHERE}", error_class=ErrorClass.NOT_FOUND))
+        return _answer(request, Problem(404, f"nothing is here: {_ELSEWHERE}", error_class=ErrorClass.NOT_FOUND))
+    detail = str(error.detail)
     if error.status_code == 405:
         detail = f"{request.method} is not possible here: use {headers.get('Allow', 'another method')}"
-        return _send(Problem(405, detail, headers=headers))
-    return _send(Problem(error.status_code, str(error.detail), headers=headers))
+    error_class = class_of_status(error.status_code)
+    return _answer(request, Problem(error.status_code, detail, error_class=error_class, headers=headers))
 
 
-async def _unforeseen(_request: Request, _error: Exception) -> Response:
-    detail = "the dashboard failed; its log says why"
-    return _send(Problem(500, detail, error_class=ErrorClass.INTERNAL))
+async def _unforeseen(request: Request, error: Exception) -> Response:
+    return _answer(request, unforeseen(error), logged=True)  # by _outermost
 
 
 def _outermost(app: ASGIApp) -> ASGIApp:
@@ -91,11 +92,18 @@ def _outermost(app: ASGIApp) -> ASGIApp:
                 message["headers"] = [*message.get("headers", []), *_HEADERS]
             await send(message)
 
+        name = correlation_id(scope)  # known before the router copies the scope
         try:
             await app(scope, receive, send_with_headers)
         except ClientDisconnect:
             return
-        except Exception:  # answered by _unforeseen
-            log.exception("a request failed", method=scope.get("method"), path=scope.get("path"))
+        except Exception as error:  # answered by _unforeseen
+            log.exception(
+                "a request failed",
+                method=scope.get("method"),
+                path=scope.get("path"),
+                correlation_id=name,
+                error_class=classify(error).value,
+            )
 
     return serve

@@ -74,7 +74,7 @@ class Database:
         try:
             yield
         except AWAY as error:
-            if refused(error) and not isinstance(error, _WRONG_ADDRESS):
+            if refused(error):
                 raise  # a value that should have been checked: a fault of this program
             why = reason(error)
             if not isinstance(error, TimeoutError | asyncpg.QueryCanceledError):

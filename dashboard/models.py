@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from runtime.problem import TYPE
+from schemas.errors import ErrorClass
+
 
 class Change(BaseModel):
     """What a field was and became; either may be any JSON value, or absent where the webhook does not say it."""
@@ -144,12 +147,15 @@ class WrongParameter(BaseModel):
 class ProblemDetails(BaseModel):
     """Problem details as in RFC 9457."""
 
-    type: str
-    title: str
+    type: str = Field(
+        description="`urn:kommo-streams:error:` and the error class.", examples=[f"{TYPE}{ErrorClass.VALIDATION}"]
+    )
+    title: str = Field(description="What the error class means.")
     status: int
-    detail: str
-    error_class: str = Field(
-        description="validation, authentication, authorization, not_found, rate_limit, external_service, database or "
-        "internal."
+    detail: str = Field(description="What is wrong here, for a person.")
+    error_class: ErrorClass
+    correlation_id: str = Field(
+        description="The request's `X-Request-Id`, or a new id; it is in the log too, and in `X-Correlation-Id`.",
+        max_length=128,
     )
     parameters: list[WrongParameter] | None = Field(None, description="The wrong parameters, where it is about some.")

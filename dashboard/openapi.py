@@ -15,6 +15,12 @@ from runtime import problem
 
 API_VERSION = "1.0.0"
 _REFERENCE = "#/components/schemas/ProblemDetails"
+_CORRELATION = {
+    "X-Correlation-Id": {
+        "description": "As `correlation_id` of the body; give it to whoever can read the log.",
+        "schema": {"type": "string", "maxLength": 128},
+    }
+}
 
 # They describe; the check itself is dashboard/access.py, the same for both.
 SECURITY = [
@@ -53,6 +59,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": _REASONS.get(status, http.HTTPStatus(status).phrase),
+            "headers": _CORRELATION,
             "content": {problem.CONTENT_TYPE: {"schema": {"$ref": _REFERENCE}}},
         }
         for status in statuses

@@ -12,9 +12,12 @@ from pydantic import BaseModel
 
 from docs import asyncapi
 from runtime import metrics
+from runtime.classify import BY_STATUS, TYPES, class_of_status
+from runtime.problem import CONTENT_TYPE, TYPE, title_of
 from runtime.settings import PREFIX, Settings
 from schemas import models
 from schemas.catalogue import EVENT_TYPES
+from schemas.errors import FACTS, ErrorClass
 from schemas.event import Event
 from service.cli import cli
 from streams.topics import Topic, topics
@@ -182,6 +185,83 @@ def metric_page() -> str:
     )
 
 
+_LIBRARIES = {"builtins": "Python", "asyncio": "Python", "ssl": "Python", "pydantic_core": "pydantic"}
+_OWN = ("schemas", "runtime")
+
+
+def _library(name: str) -> str:
+    package = name.partition(".")[0]
+    return "ours" if package in _OWN else _LIBRARIES.get(package, package)
+
+
+def _exceptions(error_class: ErrorClass) -> str:
+    """Return the types of a class, by library."""
+    found: dict[str, list[str]] = {}
+    for name, of in TYPES.items():
+        if of is error_class:
+            found.setdefault(_library(name), []).append(f"`{name.rpartition('.')[2]}`")
+    # The server's refusal of a value and asyncpg's own have one name.
+    return "; ".join(f"{library}: {', '.join(dict.fromkeys(names))}" for library, names in found.items()) or "-"
+
+
+def _statuses(error_class: ErrorClass) -> str:
+    """Return the statuses of answers that are of a class, neighbours together."""
+    runs: list[list[int]] = []
+    for status in range(300, 600):
+        if class_of_status(status) is error_class:
+            if runs and runs[-1][-1] == status - 1:
+                runs[-1].append(status)
+            else:
+                runs.append([status])
+    return ", ".join(f"{run[0]}" if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs) or "-"
+
+
+def error_page() -> str:
+    """Return the page of the error classes."""
+    facts = (
+        (f"`{c}`", f.meaning, f.retried, f.how, f.status, f.severity, "yes" if f.sentry else "no")
+        for c, f in FACTS.items()
+    )
+    types = ((f"`{c}`", _exceptions(c), _statuses(c)) for c in FACTS)
+    varying = ((f"`{name}`", how) for name, how in BY_STATUS.items())
+    return _page(
+        "Errors",
+        "Every error is of one class: in dead letters (`error_class`), in log lines, in metrics, in HTTP answers. The "
+        "class says what becomes of it.",
+        _table(("class", "meaning", "tried again", "how", "HTTP status", "log level", "Sentry"), facts),
+        "## What is of which class",
+        "An error that carries a class of its own (`error_class`) has that one. Else the type of the exception "
+        "decides, and a status it carries; never the words of its message. A type that is not listed is of its "
+        "ancestor's class, and `internal` where none is listed. Of several errors at once the worst counts: one that "
+        "no further try mends. The statuses are those of answers to our own requests.",
+        _table(("class", "exceptions", "statuses"), types),
+        "These have no class of their own:",
+        _table(("exception", "class"), varying),
+        "## Answers",
+        f"Every HTTP door answers an error as `{CONTENT_TYPE}` (RFC 9457). `type` is `{TYPE}` and the class: a name to "
+        "compare, not an address to open. It is never `about:blank`, for the class says more than the status does: a "
+        "503 may be `database`, `external_service` or `rate_limit`. Further members may come; `parameters` names wrong "
+        "query parameters.",
+        _table(("type", "title"), ((f"`{TYPE}{c}`", title_of(c)) for c in FACTS)),
+        _table(
+            ("member", "meaning"),
+            iter(
+                (
+                    ("`type`", "the class, as an URI"),
+                    ("`title`", "what the class means"),
+                    ("`status`", "the HTTP status, again"),
+                    ("`detail`", "what is wrong here, for a person"),
+                    ("`error_class`", "the class"),
+                    ("`correlation_id`", "what to look for in the log; also in the header `X-Correlation-Id`"),
+                )
+            ),
+        ),
+        "The id is the request's own `X-Request-Id` (or `X-Amocrm-Requestid`) where that has 1 to 128 letters, digits "
+        "and `. _ : + -`, and a new one elsewhere. Where the gateway could not store a delivery it is the delivery's "
+        "id. An answer of 500 or more has a line in the log with this id.",
+    )
+
+
 def _commands(command: click.Command, name: str, parent: click.Context | None) -> Iterator[click.Context]:
     context = click.Context(
         command,
@@ -218,6 +298,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "topics.md": topic_page,
     "settings.md": settings,
     "metrics.md": metric_page,
+    "errors.md": error_page,
     "cli.md": command_page,
     "asyncapi.json": lambda: asyncapi.text(_defaults()),
 }

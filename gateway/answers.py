@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from runtime.health import Send
+from runtime.asgi import Scope, Send
 from runtime.metrics import ANSWERS
-from runtime.problem import CONTENT_TYPE, Problem
+from runtime.problem import Problem, send_problem
 from schemas.errors import ErrorClass
 
 _ACCEPTED = ANSWERS.labels("200")
@@ -17,19 +17,18 @@ async def accept(send: Send) -> None:
     _ACCEPTED.inc()
 
 
-async def refuse(send: Send, problem: Problem) -> None:
+async def refuse(scope: Scope, send: Send, problem: Problem) -> None:
     """Answer with an error."""
-    body = problem.body()
-    headers = [
-        (b"content-type", CONTENT_TYPE.encode()),
-        (b"content-length", str(len(body)).encode()),
-        *((name.encode(), value.encode()) for name, value in problem.headers.items()),
-    ]
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send_problem(scope, send, problem)
     ANSWERS.labels(str(problem.status)).inc()
 
 
-def not_now(detail: str) -> Problem:
+def not_now(detail: str, delivery_id: str = "") -> Problem:
     """Return the 503 of a delivery that cannot be stored now; its sender should come again."""
-    return Problem(503, detail, error_class=ErrorClass.EXTERNAL_SERVICE, headers={"retry-after": "5"})
+    return Problem(
+        None,
+        detail,
+        error_class=ErrorClass.EXTERNAL_SERVICE,
+        headers={"retry-after": "5"},
+        correlation_id=delivery_id,
+    )

@@ -32,7 +32,7 @@ class DisabledDoor:
             await self._take(scope)
             await accept(send)
         except Problem as problem:
-            await refuse(send, problem)
+            await refuse(scope, send, problem)
 
     async def _take(self, scope: Scope) -> None:
         if scope["method"] != "GET":

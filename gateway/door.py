@@ -63,7 +63,7 @@ class Door:
             status = _OK
         except Problem as problem:
             status = problem.status
-            await refuse(send, problem)
+            await refuse(scope, send, problem)
         except _Gone:
             status = _GONE
             ANSWERS.labels("499").inc()

@@ -48,12 +48,11 @@ class Intake:
         try:
             async with asyncio.timeout(self._ack_seconds):
                 await (await self._store(delivery))
-        except (TimeoutError, KafkaTimeoutError):
-            log.warning("not acknowledged in time", correlation_id=delivery.delivery_id, seconds=self._ack_seconds)
-            raise not_now("Kafka did not acknowledge the delivery in time") from None
+        except (TimeoutError, KafkaTimeoutError) as error:
+            late = f"Kafka did not acknowledge the delivery within {self._ack_seconds:g} s"
+            raise not_now(late, delivery.delivery_id) from error
         except (KafkaError, OSError) as error:
-            log.warning("not acknowledged", correlation_id=delivery.delivery_id, error=repr(error))
-            raise not_now("Kafka did not take the delivery") from None
+            raise not_now("Kafka did not take the delivery", delivery.delivery_id) from error
         ANSWER_SECONDS.observe(time.monotonic() - start)
         DELIVERIES.inc()
         DELIVERY_BYTES.inc(len(body))

@@ -11,13 +11,12 @@ import re
 import secrets
 from dataclasses import dataclass
 
+from runtime.integrations import read_integrations
 from runtime.process import StartError
 from runtime.settings import PREFIX, Settings
 
 MAX_QUERY_BYTES = 1024  # Kommo's has about 180
 
-_UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-_INTEGRATION = re.compile(rf"({_UUID}):([!-+\--~]{{16,256}})")  # any letters and signs but a comma; Kommo gives 64
 _KEY = re.compile(rb"[A-Za-z0-9_]{1,64}")
 _ACCOUNT = re.compile(rb"[1-9][0-9]{0,18}")
 _SIGNED = (b"client_uuid", b"account_id", b"signature")
@@ -42,19 +41,11 @@ class Integrations:
     def from_settings(cls, settings: Settings) -> Integrations:
         """Read them from the settings; none is fine. Raises StartError that says what is wrong, never what is there."""
         text = settings.integrations.get_secret_value() if settings.integrations else ""
-        known: dict[bytes, bytes] = {}
-        for number, part in enumerate(filter(None, (part.strip() for part in text.split(","))), 1):
-            match = _INTEGRATION.fullmatch(part)
-            if not match:
-                raise StartError(
-                    f"{PREFIX}INTEGRATIONS: number {number} is not CLIENT_UUID:CLIENT_SECRET (16 to 256 characters, "
-                    f"no comma); {_HOW}"
-                )
-            client = match[1].lower().encode()
-            if client in known:
-                raise StartError(f"{PREFIX}INTEGRATIONS: number {number} has the client id of an earlier one; {_HOW}")
-            known[client] = match[2].encode()
-        return cls(known)
+        try:
+            known = read_integrations(text)
+        except ValueError as error:  # settings that were changed after they were checked
+            raise StartError(f"{PREFIX}INTEGRATIONS: {error}") from None
+        return cls({client.encode(): secret.encode() for client, secret in known.items()})
 
     def verify(self, query: bytes) -> Disabled | None:
         """Return what a genuine query says, None for any other; the time does not tell which.
@@ -77,6 +68,3 @@ class Integrations:
         number = int(account) if _ACCOUNT.fullmatch(account) else 0
         well_formed = plain and 0 < number < 2**63 and len(query) <= MAX_QUERY_BYTES
         return Disabled(number, b"&".join(kept)) if genuine and well_formed else None
-
-
-_HOW = "both stand in Kommo on the integration's page under Keys and scopes; separate several with commas"

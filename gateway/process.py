@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from typing import Any
 
 from aiokafka.errors import KafkaError
@@ -16,6 +15,7 @@ from gateway.tokens import Keyring
 from gateway.watch import AnswerWatch
 from runtime.health import Health, Receive, Scope, Send, with_health
 from runtime.logs import logger
+from runtime.metrics import ANSWERS
 from runtime.process import serving
 from runtime.settings import PREFIX, Settings
 from runtime.waiting import until_there, watch
@@ -50,8 +50,12 @@ async def gateway(settings: Settings, stop: asyncio.Event) -> None:
     )
     disabled = DisabledDoor(integrations, intake, ready=lambda: "topics" not in health.reasons)
 
-    def doors(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        return (disabled if scope.get("path") in PATHS else webhooks)(scope, receive, send)
+    async def doors(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await (disabled if scope.get("path") in PATHS else webhooks)(scope, receive, send)
+        except Exception:
+            ANSWERS.labels("500").inc()  # the server answers, see runtime/problem.py
+            raise
 
     served = asyncio.Event()
     watching = asyncio.create_task(watch(producer.ping, "kafka", health, served))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+from runtime.asgi import ASGIApp as ASGIApp
+from runtime.asgi import Receive as Receive
+from runtime.asgi import Scope as Scope
+from runtime.asgi import Send as Send
+from runtime.problem import Problem, send_problem
+from schemas.errors import ErrorClass
 
 PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 
@@ -63,10 +64,12 @@ def with_health(health: Health, app: ASGIApp | None = None) -> ASGIApp:
             if scope["method"] in ("GET", "HEAD"):
                 await answer(send, *health.answer(scope["path"]))
             else:
-                await answer(send, 405, b"text/plain", b"")
+                detail = f"{scope['method']} is not possible here: use GET"
+                await send_problem(scope, send, Problem(405, detail, headers={"allow": "GET, HEAD"}))
         elif app is not None:
             await app(scope, receive, send)
         elif scope["type"] == "http":
-            await answer(send, 404, b"text/plain", b"not found: try /livez, /readyz or /metrics\n")
+            detail = "nothing is here: there is /livez, /readyz and /metrics"
+            await send_problem(scope, send, Problem(404, detail, error_class=ErrorClass.NOT_FOUND))
 
     return serve

@@ -20,13 +20,29 @@ from runtime.settings import Settings, use_console
 
 QUEUE_LINES = 10_000
 
-# Webhook addresses, dashboard tokens and passwords in URLs: whoever puts one into a line by mistake, it stays out.
-_SECRETS = re.compile(r"(/webhooks/|signature=)[^\s\"'?#&]+|(kst_[0-9a-f]+_)[\w-]+|(://[^/\s:@]*:)[^@\s/]+(?=@)")
+FAILURE = "failure"
+"""A line's exception for those who count and report (runtime/sentry.py); it is not written, the line says it."""
+
+# Whoever puts a secret into a line by mistake, it stays out. What stands before it, in the group, is kept.
+_SECRETS = re.compile(
+    "|".join(
+        (
+            r"(/webhooks/|signature=)[^\s\"'?#&]+",  # webhook addresses
+            r"(kst_[0-9a-f]+_)[\w-]+",  # dashboard tokens
+            r"(://[^/\s:@]*:)[^@\s/]+(?=@)",  # passwords in URLs
+            r"(\beyJ)[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?",  # JSON Web Tokens, as Kommo's access tokens are
+            r"(\bdef502)[0-9a-f]{32,}",  # Kommo's refresh tokens and authorization codes
+            r"((?i:\b(?:bearer|basic)) +)[\w.~+/=-]{16,}",  # header Authorization
+            r"((?i:(?:password|client_secret|access_token|refresh_token|api_key))[\"']?\s{0,4}[:=]\s{0,4}[\"']?)"
+            r"[^\s\"'&,;}]+",
+        )
+    )
+)
 
 
 def redact(text: str) -> str:
     """Return the text with every secret this project knows the form of replaced by ***."""
-    return _SECRETS.sub(lambda match: f"{match[1] or match[2] or match[3]}***", text)
+    return _SECRETS.sub(lambda match: f"{match[match.lastindex or 0]}***", text)
 
 
 def _redact_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -44,6 +60,11 @@ def _console(stream: TextIO) -> Processor:
 def _take_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     if event.get("exc_info") is True:
         event["exc_info"] = sys.exc_info()  # now: the thread that writes the line knows nothing of it
+    return event
+
+
+def _drop_failure(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event.pop(FAILURE, None)
     return event
 
 
@@ -98,14 +119,16 @@ def logging_to(settings: Settings, stream: TextIO = sys.stderr, **bound: str) ->
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         structlog.stdlib.ExtraAdder(),
     ]
-    render: list[Processor]
-    if use_console(settings):
-        render = [_redact_line, _console(stream)]
-    else:
-        render = [structlog.processors.format_exc_info, _redact_line, _json]
+    render = _console(stream) if use_console(settings) else _json
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _drop_failure,
+            structlog.processors.format_exc_info,  # before the next: messages of errors hold secrets too
+            _redact_line,
+            render,
+        ],
     )
     configured = structlog.get_config()
     structlog.configure(

@@ -6,7 +6,9 @@ from typing import Any
 
 import asyncpg
 
+from runtime.classify import classify, failing_as
 from runtime.settings import Settings
+from schemas.errors import ErrorClass
 
 
 def _options(settings: Settings, application: str) -> dict[str, Any]:
@@ -25,7 +27,12 @@ def _options(settings: Settings, application: str) -> dict[str, Any]:
 
 async def connect(settings: Settings, *, application: str) -> Any:
     """Open one connection (an `asyncpg.Connection`). Raises one of AWAY where the server is away."""
-    return await asyncpg.connect(**_options(settings, application))
+    return await _connect(**_options(settings, application))
+
+
+async def _connect(*args: Any, **options: Any) -> Any:
+    with failing_as(ErrorClass.DATABASE):
+        return await asyncpg.connect(*args, **options)
 
 
 async def open_pool(settings: Settings, *, application: str, size: int | None = None) -> Any:
@@ -35,7 +42,10 @@ async def open_pool(settings: Settings, *, application: str, size: int | None = 
     Every statement is bounded to 30 s by the server.
     """
     return await asyncpg.create_pool(
-        **_options(settings, application), min_size=0, max_size=size or settings.database_pool_size
+        **_options(settings, application),
+        connect=_connect,
+        min_size=0,
+        max_size=size or settings.database_pool_size,
     )
 
 
@@ -46,8 +56,4 @@ AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, as
 
 def refused(error: Exception) -> bool:
     """Whether PostgreSQL, or asyncpg on its way there, refused a value: no further try will make it storable."""
-    server = (asyncpg.DataError, asyncpg.NotNullViolationError, asyncpg.CheckViolationError)
-    limits = (asyncpg.ProgramLimitExceededError, asyncpg.UntranslatableCharacterError)
-    # asyncpg's own refusal to encode a value is both of these.
-    client = isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
-    return client or isinstance(error, (*server, *limits))
+    return classify(error) is ErrorClass.VALIDATION

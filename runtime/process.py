@@ -15,8 +15,11 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from runtime.health import ASGIApp
+from runtime.asgi import ASGIApp
+from runtime.errors import StartError as StartError
 from runtime.logs import logger, logging_to
+from runtime.problem import Problem, guarded, raw_answer
+from runtime.sentry import reporting
 from runtime.settings import Settings, unknown_settings
 from runtime.waiting import Stopped
 
@@ -27,11 +30,6 @@ HEAD_SECONDS = 10.0
 HEAD_BYTES = 64 * 1024
 
 _PORT_ERRORS = (errno.EADDRINUSE, errno.EACCES)
-_TOO_LARGE_HEAD = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-
-
-class StartError(Exception):
-    """A process cannot start; the message says why and what to do."""
 
 
 class _Server(uvicorn.Server):
@@ -58,8 +56,13 @@ class _Protocol(HttpToolsProtocol):
         if self._head_bytes is not None:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
-                self.transport.write(_TOO_LARGE_HEAD)
+                detail = f"the head of a request has at most {HEAD_BYTES} bytes"
+                self.transport.write(raw_answer(Problem(431, detail)))
                 self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        self.transport.write(raw_answer(Problem(400, "this is no HTTP request")))
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         self._head_bytes = 0
@@ -89,7 +92,8 @@ class _Protocol(HttpToolsProtocol):
 async def serving(app: ASGIApp, host: str, port: int, setting: str) -> AsyncIterator[int]:
     """Serve an ASGI app while the context lasts, and yield the port; on leaving, answers under way are finished.
 
-    Port 0 takes a free one. Raises StartError naming `setting` (with its _PORT or _HOST) where it cannot listen.
+    What the app raises is answered, too. Port 0 takes a free one. Raises StartError naming `setting` (with its _PORT or
+    _HOST) where it cannot listen.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -104,7 +108,7 @@ async def serving(app: ASGIApp, host: str, port: int, setting: str) -> AsyncIter
     # asyncio itself sets this only on sockets that name their protocol: without it each answer waits 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
-        app,
+        guarded(app),
         http=_Protocol,
         ws="none",
         lifespan="off",
@@ -133,20 +137,31 @@ def run(settings: Settings, name: str, main: Callable[[asyncio.Event], Coroutine
     """Run one process until SIGTERM, Ctrl-C or its own end, and return its exit code.
 
     `main` gets an event that is set when it must drain; it has DRAIN_SECONDS to return, then it is cancelled (all
-    work here is safe to break off). A second signal leaves at once. StartError gives exit code 2.
+    work here is safe to break off). A second signal leaves at once. StartError gives exit code 2, any other error 1.
     """
     tune_collector()
     with logging_to(settings, process=name):
         if unknown := unknown_settings():
             log.warning("these settings are not known and have no effect", settings=unknown)
         try:
-            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                return runner.run(_supervise(main))
+            with reporting(settings, name):
+                return _run(main)
         except StartError as error:
             log.error(str(error))
             return 2
         except KeyboardInterrupt:
             return 130
+
+
+def _run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> int:
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_supervise(main))
+    except StartError:
+        raise
+    except Exception:
+        log.exception("the process failed")
+        return 1
 
 
 def tune_collector() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import sys
@@ -10,6 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from runtime.integrations import read_integrations
 
 PREFIX = "KOMMO_STREAMS_"
 
@@ -47,6 +50,7 @@ class Settings(BaseSettings):
     )
     webhooks_partitions: int = Field(12, ge=1, le=1000, description="Partitions of kommo.webhooks, at creation.")
     events_partitions: int = Field(32, ge=1, le=1000, description="Partitions of kommo.events, at creation.")
+    commands_partitions: int = Field(12, ge=1, le=1000, description="Partitions of kommo.commands, at creation.")
     webhooks_retention_ms: int = Field(
         -1,
         ge=-1,
@@ -88,6 +92,19 @@ class Settings(BaseSettings):
         "the call that tells of a disabled one. Unset: GET /integrations/disabled answers 404.",
     )
 
+    token_keys: SecretStr | None = Field(
+        None,
+        description="Fernet keys that keep Kommo's tokens secret in PostgreSQL, comma-separated; the first encrypts, "
+        "all decrypt.",
+    )
+    oauth_redirect_uri: str | None = Field(
+        None, description="The redirect address of your integration, exactly as it stands in Kommo."
+    )
+    kommo_rate: int = Field(7, ge=1, le=50, description="Most requests to Kommo in any second, of one account.")
+    kommo_timeout_seconds: float = Field(
+        15.0, ge=1, le=60, description="Longest wait for Kommo's whole answer to a request."
+    )
+
     dashboard_host: str = Field("127.0.0.1", description="Address the dashboard listens on.")
     dashboard_port: int = Field(8080, ge=0, le=65535, description="Port of the dashboard.")
     dashboard_url: str = Field("http://127.0.0.1:8080", description="How people reach the dashboard.")
@@ -99,6 +116,25 @@ class Settings(BaseSettings):
     ingest_port: int = Field(8082, ge=0, le=65535, description="Port of ingest's health and metrics.")
     projector_host: str = Field("127.0.0.1", description="Address of the projector's health and metrics.")
     projector_port: int = Field(8083, ge=0, le=65535, description="Port of the projector's health and metrics.")
+
+    worker_host: str = Field("127.0.0.1", description="Address of a worker's health and metrics.")
+    worker_port: int = Field(8084, ge=0, le=65535, description="Port of a worker's health and metrics.")
+    commands_running: int = Field(
+        512, ge=1, le=10_000, description="Most commands that one worker carries out at once, of all accounts."
+    )
+    commands_per_account: int = Field(
+        8, ge=1, le=100, description="Most commands of one account that are carried out at once."
+    )
+    retry: str = Field(
+        "",
+        description="Other than the default retries: NAME.FIELD=VALUE, comma-separated. NAME is all, an error class or "
+        "an action, FIELD one of attempts, base, cap, jitter, age (seconds): create_task.age=3600",
+    )
+    smtp_url: SecretStr | None = Field(
+        None,
+        description="Your mail server, for send_email: smtp://USER:PASSWORD@HOST:587 (STARTTLS), or smtps://.",
+    )
+    mail_from: str | None = Field(None, description="The sender of what send_email sends: NAME <ADDRESS>.")
 
     batch_rows: int = Field(5000, ge=1, le=50000, description="Most records in one batch of ingest or projector.")
     batch_seconds: float = Field(
@@ -113,6 +149,18 @@ class Settings(BaseSettings):
         "auto", description="console for people, json for machines; auto: console on a terminal."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least severe line logged.")
+
+    sentry_dsn: SecretStr | None = Field(
+        None, description="Where Sentry takes errors that need a person; needs the extra `worker`. Unset: no Sentry."
+    )
+    sentry_environment: str = Field(
+        "production",
+        pattern=r"^[^\s/]{1,64}$",
+        description="What Sentry calls this installation.",
+    )
+    sentry_sample_rate: float = Field(
+        1.0, ge=0, le=1, description="Which part of those errors Sentry gets: 1 all of them, 0 none."
+    )
 
     maven_repository: SecretStr | None = Field(
         None, description="Where `up` fetches Kafka's jars, instead of Maven Central."
@@ -137,6 +185,35 @@ class Settings(BaseSettings):
             _check_address(value.get_secret_value(), "redis", "rediss", "unix")
         return value
 
+    @field_validator("integrations")
+    @classmethod
+    def _clients(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            read_integrations(value.get_secret_value())
+        return value
+
+    @field_validator("token_keys")
+    @classmethod
+    def _fernet_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        for number, key in enumerate(fernet_keys(value), 1):
+            try:
+                right = _FERNET.fullmatch(key) is not None and len(base64.urlsafe_b64decode(key)) == 32
+            except ValueError:
+                right = False
+            if not right:
+                raise ValueError(
+                    f"key {number} is not 32 bytes in base64url; make one with: python -c "
+                    "'import base64, secrets; print(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())'"
+                )
+        return value
+
+    @field_validator("oauth_redirect_uri")
+    @classmethod
+    def _redirect_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            _check_address(value, "http", "https")
+        return value
+
     @field_validator("kafka_bootstrap_servers")
     @classmethod
     def _brokers(cls, value: str) -> str:
@@ -148,6 +225,15 @@ class Settings(BaseSettings):
 
 
 _BROKER = re.compile(r"(?:[^\s:,\[\]]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})")
+
+
+_FERNET = re.compile(r"[A-Za-z0-9_-]{43}=")
+
+
+def fernet_keys(value: SecretStr | None) -> list[str]:
+    """Return the keys of a value as token_keys has it, in their order."""
+    text = value.get_secret_value() if value is not None else ""
+    return [part for part in (part.strip() for part in text.split(",")) if part]
 
 
 def _check_address(value: str, *schemes: str) -> None:

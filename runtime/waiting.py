@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, RetryError, retry_if_exception_type, wait_random_exponential
 
+from runtime.classify import describe
+from runtime.failures import log_failure
 from runtime.health import Health
 from runtime.logs import logger
 
@@ -35,7 +37,7 @@ async def watch(ping: Callable[[], Awaitable[object]], part: str, health: Health
             async with asyncio.timeout(3):
                 await ping()
         except Exception as error:  # noqa: BLE001 whatever it is, the server cannot be used
-            health.not_ready(part, f"{type(error).__name__}: {error}".rstrip(": "))
+            health.not_ready(part, describe(error))
         else:
             health.ready(part)
         await pause(stop, 2.0)
@@ -69,8 +71,9 @@ async def until_there(
 
     def note(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        health.not_ready(part, f"{type(error).__name__}: {error}")
-        log.warning("waiting", part=part, error=repr(error))
+        if error is not None:
+            health.not_ready(part, describe(error))
+            log_failure(log, "waiting", error, part=part)
 
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(away),

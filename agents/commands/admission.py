@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 
 from agents.commands.table import Arrived, Outgoing, admit, awaken, put_out
 from agents.retry import Policies
+from runtime.failures import log_failure
 from runtime.logs import logger
 from runtime.metrics import COMMANDS_ADMITTED
 from runtime.postgres import AWAY, refused
@@ -68,7 +69,7 @@ class Admission:
                 if refused(error):
                     await self._set_aside([_letter(events[0], "PostgreSQL refuses it", ErrorClass.VALIDATION)])
                     return
-                log.warning("commands wait to be taken on", commands=len(events), error=repr(error))
+                log_failure(log, "commands wait to be taken on", error, commands=len(events))
             except Exception as error:
                 # A fault of ours must neither stop the stream nor lose a command: it is set aside whole.
                 log.exception("admission failed")
@@ -87,7 +88,7 @@ class Admission:
                 await self._producer.set_aside(letters)
                 return
             except (KafkaError, OSError, TimeoutError) as error:
-                log.warning("dead letters wait for Kafka", letters=len(letters), error=repr(error))
+                log_failure(log, "dead letters wait for Kafka", error, letters=len(letters))
                 await asyncio.sleep(_TRY_AGAIN_SECONDS)
 
     async def _write(self, events: Sequence[Any]) -> None:

@@ -25,6 +25,7 @@ from agents.commands.outcomes import Ending, Released, Retried, Succeeded
 from agents.commands.recorder import Recorder, event_of
 from agents.kommo.clients import KommoClients
 from agents.retry import Policies
+from runtime.failures import log_failure
 from runtime.logs import logger
 from runtime.metrics import COMMANDS_RUNNING
 from runtime.postgres import AWAY
@@ -78,7 +79,7 @@ class Executor:
                 try:
                     await self._step()
                 except AWAY as error:
-                    log.warning("PostgreSQL is away, trying again", error=repr(error))
+                    log_failure(log, "PostgreSQL is away, trying again", error)
                     await pause(stop, _AWAY_SECONDS)
         finally:
             await self._drain()
@@ -214,7 +215,7 @@ class Executor:
                     if not stop.is_set():
                         await self._acquire(connection)
             except AWAY as error:
-                log.warning("leases wait for PostgreSQL", error=repr(error))
+                log_failure(log, "leases wait for PostgreSQL", error)
             self.awaken()
             await asyncio.sleep(_SWEEP_SECONDS)
 

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from aiokafka.errors import KafkaError
 
+from runtime.failures import log_failure
 from runtime.logs import logger
 from runtime.metrics import DEAD_LETTERS, EVENTS
 from runtime.postgres import AWAY
@@ -75,7 +76,7 @@ async def publish(pool: Any, producer: Producer, wake: asyncio.Event, stop: asyn
             async with pool.acquire() as connection:
                 sent = await publish_once(connection, producer)
         except (KafkaError, *AWAY) as error:
-            log.warning("the outbox waits", error=repr(error))
+            log_failure(log, "the outbox waits", error)
             await pause(stop, 1.0)
             continue
         if sent < _MOST:

@@ -10,6 +10,7 @@ from typing import Any
 from agents.commands.admitted import Claimed
 from agents.commands.outcomes import Ending, Failed, Released, Retried, Succeeded, Unknown
 from agents.commands.table import Outgoing, Row, finish, put_out
+from runtime.failures import log_failure
 from runtime.logs import logger
 from runtime.metrics import COMMAND_ATTEMPTS, COMMAND_SECONDS
 from runtime.postgres import AWAY
@@ -51,7 +52,7 @@ class Recorder:
                     kept = await self._write(batch)
                     break
                 except AWAY as error:
-                    log.warning("endings wait for PostgreSQL", endings=len(batch), error=repr(error))
+                    log_failure(log, "endings wait for PostgreSQL", error, endings=len(batch))
                     await asyncio.sleep(_TRY_AGAIN_SECONDS)
             for claimed, ending, at, done in batch:
                 is_ours = claimed.command.id in kept

@@ -197,7 +197,8 @@ async def open_board(
     stop = asyncio.Event()
     task = asyncio.create_task(dashboard(settings, stop))
     url = f"http://127.0.0.1:{settings.dashboard_port}"
-    async with httpx.AsyncClient(base_url=url, timeout=15) as client:
+    # The request's id is always the same, so that two errors are alike but for what makes them different.
+    async with httpx.AsyncClient(base_url=url, timeout=15, headers={"X-Request-Id": "of-a-test"}) as client:
         await eventually(lambda: _answers(client, "/readyz" if ready else "/livez", task))
         try:
             yield Board(url, client, stop, task)

@@ -19,6 +19,8 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     members: dict[str, Any] = answer.json()
     assert members["status"] == status
     assert members["title"]
+    assert members["type"] == f"urn:kommo-streams:error:{members['error_class']}"
+    assert members["correlation_id"] == answer.headers["x-correlation-id"]
     assert members["detail"]
     assert members["error_class"] in {"validation", "authentication", "authorization", "not_found", "database"}
     return members

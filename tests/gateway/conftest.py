@@ -18,7 +18,11 @@ async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of a gateway that is ready."""
     async with (
         running(lambda stop: gateway(settings, stop)),
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.gateway_port}", timeout=20) as client,
+        httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{settings.gateway_port}",
+            timeout=20,
+            headers={"x-request-id": "of-a-test"},  # so that two errors are alike but for what makes them different
+        ) as client,
     ):
         await opened(settings)
         yield client

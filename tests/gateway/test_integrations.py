@@ -6,12 +6,15 @@ import hashlib
 import hmac
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from gateway.integrations import MAX_QUERY_BYTES, Disabled, Integrations
 from runtime.process import StartError
-from runtime.settings import Settings
+from runtime.settings import Settings, SettingsError, load_settings
+from service.cli import cli
 
 CLIENT = "01d01160-8a2b-4c3d-9e4f-0123456789ab"
 SECRET = "Zm9vYmFy0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRST"
@@ -100,24 +103,45 @@ def test_without_integrations_nothing_is_genuine() -> None:
             assert known.verify(signed(5, secret=secret).encode()) is None
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        SECRET,
-        f"{SECRET}:{CLIENT}",
-        f"{CLIENT}{SECRET}",
-        f"{CLIENT}:short",
-        f"{CLIENT}:{SECRET} {SECRET}",
-        f"{CLIENT[:-1]}:{SECRET}",
-        f"{CLIENT}:{SECRET};{OTHER}:{OTHER_SECRET}" + "x" * 256,
-        f"{CLIENT}:{SECRET},{CLIENT.upper()}:{OTHER_SECRET}",
-        f"{CLIENT}:{SECRET},{OTHER}:",
-        f"{CLIENT}:é{SECRET}",
-    ],
-)
-def test_a_wrong_setting_is_named_and_never_shown(text: str) -> None:
-    with pytest.raises(StartError, match=r"KOMMO_STREAMS_INTEGRATIONS: number \d .*Keys and scopes") as error:
-        integrations(text)
-    for secret in (SECRET, OTHER_SECRET, "short", CLIENT):
-        assert secret not in str(error.value)
-        assert error.value.__cause__ is None
+WRONG = {
+    SECRET: "number 1 has no colon",
+    f"{CLIENT}{SECRET}": "number 1 has no colon",
+    f"{SECRET}:{CLIENT}": "number 1 has before its colon no client id",
+    f"{CLIENT[:-1]}:{SECRET}": "number 1 has before its colon no client id",
+    f"{CLIENT}:short": "number 1 has a secret that is not of 16",
+    f"{CLIENT}:{SECRET} {SECRET}": "number 1 has a secret that is not of 16",
+    f"{CLIENT}:é{SECRET}": "number 1 has a secret that is not of 16",
+    f"{CLIENT}:{SECRET};{OTHER}:{OTHER_SECRET}" + "x" * 256: "number 1 has a secret that is not of 16",
+    f"{CLIENT}:{SECRET},{OTHER}:": "number 2 has a secret that is not of 16",
+    f"{CLIENT}:{SECRET},{CLIENT.upper()}:{OTHER_SECRET}": "number 2 has the client id of an earlier one",
+    f"{CLIENT}:{SECRET},,{OTHER_SECRET}": "number 2 has before its colon no client id",
+}
+
+
+@pytest.mark.parametrize("text", WRONG, ids=range(len(WRONG)))
+def test_a_wrong_setting_is_named_and_never_shown(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = Settings().model_copy(update={"integrations": SecretStr(text)})
+    with pytest.raises(StartError) as started:
+        Integrations.from_settings(changed)
+    monkeypatch.setenv("KOMMO_STREAMS_INTEGRATIONS", text)
+    with pytest.raises(SettingsError) as loaded:
+        load_settings()
+    config = CliRunner().invoke(cli, ["config"])
+    assert (config.exit_code, config.stdout) == (2, "")
+    for said in (str(started.value), str(loaded.value), config.stderr):
+        assert "KOMMO_STREAMS_INTEGRATIONS: " in said
+        assert WRONG[text] in said
+        assert "must be CLIENT_UUID:CLIENT_SECRET" in said
+        assert "Keys and scopes" in said
+        for secret in (SECRET, OTHER_SECRET, "short", CLIENT, CLIENT[:-1], CLIENT.upper(), OTHER):
+            assert secret not in said
+    assert started.value.__cause__ is None
+
+
+def test_a_right_setting_is_accepted_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("", " , ", f" {CLIENT.upper()}:{SECRET} , {OTHER}:{OTHER_SECRET},"):
+        monkeypatch.setenv("KOMMO_STREAMS_INTEGRATIONS", text)
+        config = CliRunner().invoke(cli, ["config"])
+        assert config.exit_code == 0
+        assert "KOMMO_STREAMS_INTEGRATIONS = (set)" in config.stdout
+        assert SECRET not in config.output

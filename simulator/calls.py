@@ -31,8 +31,8 @@ def call_made(world: World) -> list[Change]:
     duration = rng.randrange(12, 900) if answered else 0
     ready = answered and rng.random() < 0.3
     note = new_note(world, element, rng.choice((IN, OUT)), "")
-    says: Says = {"call": note.id, "uniq": call["uniq"], "direction": "in" if note.type == IN else "out"}
-    says |= {"phone": call["phone"], "duration": duration}
+    says: Says = {"call": note.id, "call_id": call["uniq"] or None, "direction": "in" if note.type == IN else "out"}
+    says |= {"phone": call["phone"], "duration_seconds": duration, "source": call["source"], "caller": note.author}
     identity = _named(name) if named else _unnamed
     if answered and named and not ready:
         recorded = replace(note, text=call_text(link=recording, duration=duration, **call))
@@ -52,7 +52,7 @@ def _told(world: World, note: Note, identity: Identity, says: Says, recording: s
     element = note.element
     facts = [Fact("kommo.call.logged", element.subject, note.created_at, identity, says)]
     if recording:
-        heard: Says = {"call": says["call"], "recording": recording}
+        heard: Says = {"call": says["call"], "recording_url": recording}
         with_link = _heard(identity, recording)
         facts.append(Fact("kommo.call.recorded", element.subject, note.created_at, with_link, heard))
     return world.change(KEYS[element.kind], "note", note_item(note, world.account), *facts)

@@ -1,7 +1,8 @@
 """What the tables must hold of one account: rows of recent_updates, tasks and calls, and lines of the activity log.
 
-Each row holds what the company knows, and names under `open` the columns that nobody can decide: docs/guarantees.md
-says why there are such. A row that need not be there at all has `open: ["row"]`.
+Rows have the names and words of the views' columns, times as unix seconds. Each holds what the company knows, and names
+under `open` the columns that nobody can decide: docs/guarantees.md says why there are such. A row that need not be
+there at all has `open: ["row"]`. The format is described in docs/how-to/simulate-kommo.md.
 """
 
 from __future__ import annotations
@@ -32,51 +33,71 @@ def recent_updates(by_subject: Mapping[str, Sequence[Telling]]) -> list[Row]:
 
 
 def _recent_update(subject: str, tellings: Sequence[Telling]) -> Row:
-    """Return the row of an entity.
-
-    `occurred_at` is unix seconds where Kommo's time counts; where the receipt does, `received_between` has the
-    microseconds it must lie between.
-    """
-    row, undecided = _begin(subject, tellings)
-    row["title"] = _decide("title", column(tellings, "title"), undecided)
-    row["responsible_user_id"] = _decide("responsible_user_id", column(tellings, "responsible_user_id"), undecided)
+    """Return the row of an entity."""
+    entity, _, identifier = subject.partition("/")
+    row: Row = {"entity_type": entity, "entity_id": identifier}
+    undecided: list[str] = []
+    for name in ("title", "responsible_user_id"):
+        row[name] = _decide(name, column(tellings, name), undecided)
     row["deleted"] = _decide("deleted", deleted(tellings), undecided)
-    row |= _last(tellings, undecided)
-    return row | {"open": _open(tellings, undecided)}
+    last, open_last = _last(tellings)
+    return row | last | {"open": _open(tellings, undecided + open_last)}
 
 
-def _last(tellings: Sequence[Telling], undecided: list[str]) -> Row:
-    """Return what happened last. Of deletes with nothing between them the first counts."""
+def _last(tellings: Sequence[Telling]) -> tuple[Row, list[str]]:
+    """Return what happened last and when, and the names of what of it is open.
+
+    Of deletes with nothing between them the first counts. `occurred_at` is unix seconds where Kommo's time counts;
+    where the receipt does, `received_between` has the microseconds it must lie between.
+    """
     candidates = newest(tellings)
     if candidates and all(telling.fact.deletes for telling in candidates):
         others = (t.not_before for t in tellings if t.certain and not t.fact.deletes)
         alive = max(others, default=0)
         candidates = [t for t in tellings if t.fact.deletes and t.not_after > alive]
+    if not candidates or not deleted(tellings)[1]:
+        return {"event_type": max(tellings, key=lambda telling: telling.at).fact.type}, ["event_type", "occurred_at"]
     kinds = {telling.fact.type for telling in candidates}
-    if len(kinds) != 1 or "deleted" in undecided:
-        undecided += ["event_type", "occurred_at"]
-        return {"event_type": max(tellings, key=lambda telling: telling.at).fact.type}
-    row: Row = {"event_type": kinds.pop()}
+    row: Row = {"event_type": max(candidates, key=lambda telling: telling.at).fact.type}
+    undecided = ["event_type"] if len(kinds) > 1 else []
     if all(telling.fact.timed for telling in candidates):
         times = {telling.fact.at for telling in candidates}
-        undecided += ["occurred_at"] if len(times) > 1 else []
-        return row | {"occurred_at": max(times)}
+        return row | {"occurred_at": max(times)}, undecided + (["occurred_at"] if len(times) > 1 else [])
+    if undecided:
+        return row, ["event_type", "occurred_at"]
     spans = [(telling.first, telling.last) for telling in candidates if telling.first and telling.last]
-    return row | {"received_between": [min(first for first, _ in spans), max(last for _, last in spans)]}
+    return row | {"received_between": [min(first for first, _ in spans), max(last for _, last in spans)]}, []
+
+
+_TASK: Final = ("task_type", "entity_type", "entity_id", "responsible_user_id", "deadline", "result", "created_at")
 
 
 def task(subject: str, tellings: Sequence[Telling]) -> Row:
-    """Return the row of a task: `state` open or done, `deadline` unix seconds, `result` a text or none."""
-    row, undecided = _begin(subject, tellings)
-    for name in ("title", "state", "deadline", "result", "responsible_user_id"):
-        shown = "text" if name == "title" else name
-        row[shown] = _decide(shown, column(tellings, name), undecided)
-    row["deleted"] = _decide("deleted", deleted(tellings), undecided)
-    return row | {"open": _open(tellings, undecided)}
+    """Return the row of a task."""
+    row: Row = {"task_id": subject.partition("/")[2]}
+    undecided: list[str] = []
+    gone, sure = deleted(tellings)
+    state, told = column(tellings, "state")
+    row["state"] = _decide("state", ("deleted", sure) if gone else (state, sure and told), undecided)
+    row["text"] = _decide("text", column(tellings, "title"), undecided)
+    for name in _TASK:
+        row[name] = _decide(name, column(tellings, name), undecided)
+    # Since when it is closed, and when it was reopened, a table knows by all webhooks up to the newest.
+    all_arrived = all(telling.certain for telling in tellings if telling.fact.snapshot)
+    for name in ("completed_at", "reopened_at"):
+        value, sure = column(tellings, name)
+        row[name] = _decide(name, (value, sure and all_arrived), undecided)
+    last, open_last = _last(tellings)
+    del last["event_type"]
+    open_last = [name for name in open_last if name != "event_type"]
+    return row | last | {"open": _open(tellings, undecided + open_last)}
+
+
+_CALL: Final = ("call_id", "direction", "phone", "duration_seconds", "source")
 
 
 def calls(tellings: Iterable[Telling]) -> list[Row]:
-    """Return the calls, each once. `duration` is seconds; `recording` an address, or none; `uniq` may be empty."""
+    """Return the calls, each once; `call_id` is None where the telephone system gave it none."""
     of_call: defaultdict[Any, list[Telling]] = defaultdict(list)
     for telling in tellings:
         of_call[telling.fact.says["call"]].append(telling)
@@ -85,12 +106,12 @@ def calls(tellings: Iterable[Telling]) -> list[Row]:
 
 def _call(tellings: Sequence[Telling]) -> Row:
     logged = [telling for telling in tellings if "direction" in telling.fact.says]
-    row, undecided = _begin(logged[0].fact.subject, logged)
-    for name in ("uniq", "direction", "phone", "duration"):
-        row[name] = logged[0].fact.says[name]
-    row["occurred_at"] = logged[0].fact.at
-    row["recording"] = _decide("recording", column(tellings, "recording"), undecided)
-    return row | {"open": _open(logged, undecided)}
+    fact, undecided = logged[0].fact, list[str]()
+    row: Row = {name: fact.says[name] for name in _CALL}
+    row["entity_type"], _, row["entity_id"] = fact.subject.partition("/")
+    row["responsible_user_id"] = fact.says["caller"]
+    row["recording_url"] = _decide("recording_url", column(tellings, "recording_url"), undecided)
+    return row | {"occurred_at": fact.at, "open": _open(logged, undecided)}
 
 
 def activity(by_subject: Mapping[str, Sequence[Telling]]) -> Row:
@@ -131,12 +152,6 @@ def _nameless(subject: str, tellings: Sequence[Telling]) -> list[Row]:
     return found
 
 
-def _begin(subject: str, tellings: Sequence[Telling]) -> tuple[Row, list[str]]:
-    entity, _, identifier = subject.partition("/")
-    nothing = not any(telling.certain for telling in tellings)
-    return {"entity_type": entity, "entity_id": identifier}, ["row"] if nothing else []
-
-
 def _decide(name: str, found: tuple[Any, bool], undecided: list[str]) -> Any:
     value, sure = found
     if not sure:
@@ -145,4 +160,5 @@ def _decide(name: str, found: tuple[Any, bool], undecided: list[str]) -> Any:
 
 
 def _open(tellings: Sequence[Telling], undecided: list[str]) -> list[str]:
-    return ["row"] if "row" in undecided else sorted(set(undecided))
+    """Return what of a row is open: all of it, where it is not certain that anything of these tellings arrived."""
+    return sorted(set(undecided)) if any(telling.certain for telling in tellings) else ["row"]

@@ -82,7 +82,7 @@ def task_item(task: Task, account: int, *, change: Item | None = None) -> Item:
 
     `change` may hold action_close, old_text, main_user, modified_by, old_responsible_user_id and result.
     """
-    item: Item = {"id": task.id, "element_id": task.element_id, "element_type": task.element_type}
+    item: Item = {"id": task.id, "element_id": task.element.id, "element_type": ELEMENT_TYPES[task.element.kind]}
     item |= {"task_type": task.type, "date_create": text_time(task.created_at), "text": task.text}
     item |= {"status": int(task.done), "account_id": account, "created_user_id": task.created_by}
     item |= {"last_modified": text_time(task.updated_at), "responsible_user_id": task.responsible}

@@ -92,23 +92,34 @@ class Customer(Named):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Task(Record):
-    """A task on a lead, contact, company or customer."""
+    """A task on a lead, contact, company or customer (`element`); `completed_at` is None while it is open."""
 
     kind: ClassVar[str] = "task"
     text: str
     type: int
-    element_type: int
-    element_id: int
+    element: Named
     deadline: int
-    done: bool = False
+    completed_at: int | None = None
+    reopened_at: int | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it is closed."""
+        return self.completed_at is not None
 
     def says(self) -> Says:
         """Return what a task's every body tells; its result is in one body only."""
         return {
             "title": self.text,
             "responsible_user_id": self.responsible,
-            "state": "done" if self.done else "open",
+            "state": "completed" if self.done else "open",
+            "task_type": self.type,
+            "entity_type": self.element.kind,
+            "entity_id": str(self.element.id),
             "deadline": self.deadline,
+            "created_at": self.created_at,
+            "completed_at": self.completed_at,
+            "reopened_at": self.reopened_at,
         }
 
 

@@ -10,7 +10,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import httpx
@@ -46,8 +46,11 @@ class Manner:
 
 @dataclass(frozen=True, slots=True)
 class _Letter:
+    """A delivery on its way. `repeat`: it is sent once more on request. `attempt` is counted from 1."""
+
     delivery: SimulatedDelivery
     told: Told
+    repeat: bool = False
     attempt: int = 1
 
 
@@ -146,12 +149,13 @@ class Sender:
     def _take(self, delivery: SimulatedDelivery, now: float) -> None:
         told = self._truth.tell(delivery) if self._truth else Told(())
         moments = self._manner.mischief.moments(self._rng)
-        self.counts.lost += not moments
-        for late in moments:
+        self.counts.lost += not moments and delivery.entity != ""
+        for number, late in enumerate(moments):
+            letter = _Letter(delivery, told, repeat=number > 0)
             if late:
-                self._send_later(now + late / self._manner.speed, _Letter(delivery, told))
+                self._send_later(now + late / self._manner.speed, letter)
             else:
-                self._send(_Letter(delivery, told))
+                self._send(letter)
 
     def _send_later(self, due: float, letter: _Letter) -> None:
         heapq.heappush(self._later, (due, next(self._number), letter))
@@ -160,7 +164,12 @@ class Sender:
         if self._standing[letter.delivery.account].disabled:
             return
         self.counts.sent += 1
-        self.counts.attempts_again += letter.attempt > 1
+        if letter.attempt > 1:
+            self.counts.attempts_again += 1
+        elif letter.repeat:
+            self.counts.repeats += 1
+        elif not letter.delivery.entity:
+            self.counts.garbage += 1
         task = asyncio.create_task(self._post(letter))
         self._under_way.add(task)
         task.add_done_callback(self._ended)
@@ -216,7 +225,6 @@ class Sender:
             return
         wait = wait_before_next(letter.attempt, status)
         if wait is not None:
-            again = _Letter(letter.delivery, letter.told, letter.attempt + 1)
-            self._send_later(now + wait / self._manner.speed, again)
+            self._send_later(now + wait / self._manner.speed, replace(letter, attempt=letter.attempt + 1))
         elif not accepted(status):
             self.counts.given_up += 1

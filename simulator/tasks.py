@@ -5,7 +5,7 @@ from __future__ import annotations
 from simulator import names
 from simulator.facts import HANDED_OVER, UNKNOWN, Fact, ended, picked, told
 from simulator.items import task_item
-from simulator.records import ELEMENT_TYPES, Task
+from simulator.records import Task
 from simulator.wire import Item
 from simulator.world import Change, World
 
@@ -24,8 +24,7 @@ def task_added(world: World) -> list[Change]:
         **world.new(),
         text=rng.choice(names.language(rng).tasks),
         type=rng.choice((1, 1, 1, 2)),
-        element_type=ELEMENT_TYPES[element.kind],
-        element_id=element.id,
+        element=element,
         deadline=_deadline(world),
     )
     world.keep(world.tasks, task)
@@ -46,7 +45,7 @@ def task_completed(world: World) -> list[Change]:
     task = world.take(world.tasks)
     if task is None:
         return []
-    task.done = True
+    task.completed_at = world.now
     world.tasks.remove(task)
     world.keep(world.done_tasks, task)
     if world.rng.random() < 0.5:
@@ -68,7 +67,7 @@ def task_reopened(world: World) -> list[Change]:
     task = world.take(world.done_tasks)
     if task is None:
         return []
-    task.done = False
+    task.completed_at, task.reopened_at = None, world.now
     world.done_tasks.remove(task)
     world.keep(world.tasks, task)
     return _updated(world, task, told(task, "updated", result=UNKNOWN))

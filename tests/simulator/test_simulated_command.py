@@ -13,8 +13,9 @@ from click.testing import CliRunner
 
 from runtime.settings import Settings
 from simulator.addresses import by_account, token_account
-from simulator.commands import simulate
-from tests.simulator.door import TOKEN, Door, standing
+from simulator.commands import _progress, simulate
+from simulator.sender import Manner, Sender
+from tests.simulator.door import ACCOUNT, TOKEN, Door, standing
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,19 @@ async def test_one_accepted_delivery_is_enough_for_0() -> None:
     async with standing(door) as url:
         code, output = await _command(url, "--rate", "100", "--count", "20", "--speed", "10000")
     assert code == 0
-    assert "1 accepted, 57 answered 404, 38 of them second or later attempts, 19 given up" in output
+    assert ": 20 new, 38 retried; 1 accepted, 57 answered 404, 19 given up; account" in output
+
+
+def test_the_progress_tells_what_was_sent_and_fits_into_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    sender = Sender({ACCOUNT: ""}, Manner(rate=1))
+    counts = sender.counts
+    counts.sent, counts.repeats, counts.attempts_again, counts.garbage, counts.lost = 80, 12, 5, 3, 2
+    counts.answers.update({200: 74, 503: 5})
+    whole = "sent 80: 60 new, 12 repeated, 5 retried, 3 garbage; 74 accepted, 5 refused or unanswered; 2 lost"
+    monkeypatch.setenv("COLUMNS", "200")
+    assert _progress(sender) == whole
+    monkeypatch.setenv("COLUMNS", "60")
+    assert _progress(sender) == whole[:59]
 
 
 async def test_several_accounts_and_the_truth_about_them(tmp_path: Path) -> None:

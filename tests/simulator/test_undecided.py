@@ -9,7 +9,7 @@ import pytest
 
 from simulator import leads, stage_hooks, tasks
 from simulator.company import SimulatedDelivery
-from simulator.facts import Fact, whole
+from simulator.facts import Fact, ended, whole
 from simulator.generations import GENERATIONS
 from simulator.truth import Told, Truth
 from simulator.wire import request_headers
@@ -170,11 +170,76 @@ def test_hooks_of_the_digital_pipeline_are_counted_until_one_is_repeated(story: 
     assert (hooks()["count"], hooks()["open"]) == (2, True)
 
 
-def test_the_result_of_a_task_that_was_reopened_is_open(story: Story) -> None:
-    story.happens(1010, lambda world: next(iter(filter(None, (tasks.task_added(world) for _ in range(50))))))
+def test_two_events_of_one_second_leave_open_which_was_last_and_not_when(story: Story) -> None:
+    for kind in ("kommo.note.added", "kommo.call.logged"):
+        fact = Fact(kind, story.world.leads[0].subject, 1010, whole)
+        (told,) = story.tell([story.world.change("leads", "note", {"note": {"text": kind}}, fact)])
+        story.arrives(told, 1010)
+    assert (story.row()["occurred_at"], story.row()["open"]) == (1010, ["event_type"])
+
+
+class TaskStory(Story):
+    """A task on a lead, set at 1000."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world.now = 900
+        leads.lead_added(self.world)
+        self.happens(1000, lambda world: next(filter(None, (tasks.task_added(world) for _ in range(50)))))
+
+    def task(self) -> dict[str, Any]:
+        (row,) = self.account()["tasks"]
+        found: dict[str, Any] = row
+        return found
+
+
+def test_a_task_that_is_closed_reopened_and_deleted() -> None:
+    story = TaskStory()
+    task = story.world.tasks[0]
+    row = story.task()
+    assert row["task_id"] == str(task.id)
+    assert (row["entity_type"], row["entity_id"]) == ("lead", str(story.world.leads[0].id))
+    assert (row["state"], row["completed_at"], row["reopened_at"], row["occurred_at"]) == ("open", None, None, 1000)
     story.happens(1020, tasks.task_completed)
-    (row,) = story.account()["tasks"]
-    assert (row["state"], row["result"], row["open"]) == ("done", None, [])
+    row = story.task()
+    assert (row["state"], row["result"], row["completed_at"], row["open"]) == ("completed", None, 1020, [])
     story.happens(1030, tasks.task_reopened)
-    (row,) = story.account()["tasks"]
-    assert (row["state"], row["open"]) == ("open", ["result"])
+    row = story.task()
+    assert (row["state"], row["completed_at"], row["reopened_at"]) == ("open", None, 1030)
+    assert row["open"] == ["result"]  # what Kommo makes of it is not known
+    story.world.done_tasks = story.world.tasks  # whichever it picks from, it is this one
+    story.happens(1040, tasks.task_deleted, received=1041)
+    row = story.task()
+    assert (row["state"], row["reopened_at"], row["open"]) == ("deleted", 1030, ["result"])
+    assert row["received_between"] == [1041 * SECOND] * 2
+
+
+def test_a_task_whose_delete_came_before_what_was_before_it_is_deleted_all_the_same() -> None:
+    story = TaskStory()
+    story.world.now = 1020
+    (completed,) = story.tell(tasks.task_completed(story.world))
+    story.world.tasks = story.world.done_tasks
+    story.happens(1030, tasks.task_deleted)
+    story.arrives(completed, 1090)
+    assert (story.task()["state"], story.task()["completed_at"], story.task()["open"]) == ("deleted", 1020, [])
+
+
+def test_a_task_whose_delete_came_after_what_was_after_it_is_open() -> None:
+    story = TaskStory()
+    task = story.world.tasks[0]
+    (delete,) = story.tell([story.world.change("task", "delete", {"id": task.id}, ended(task.subject, 1010))])
+    story.happens(1020, tasks.task_text_changed)
+    story.arrives(delete, 1025)
+    assert (story.task()["state"], story.task()["open"]) == ("open", ["occurred_at", "state"])
+
+
+def test_where_a_webhook_of_a_task_is_missing_it_is_open_since_when_it_is_closed() -> None:
+    story = TaskStory()
+    story.world.now = 1010
+    story.tell(tasks.task_text_changed(story.world))
+    story.happens(1020, tasks.task_completed)
+    assert (story.task()["state"], story.task()["open"]) == ("completed", ["completed_at", "reopened_at"])
+    story.world.now = 1030
+    story.tell(tasks.task_reopened(story.world))
+    open_now = {"state", "completed_at", "reopened_at", "occurred_at", "result"}
+    assert (story.task()["state"], set(story.task()["open"])) == ("open", open_now)

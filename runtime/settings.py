@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     oauth_redirect_uri: str | None = Field(
         None, description="The redirect address of your integration, exactly as it stands in Kommo."
     )
-    kommo_rate: int = Field(7, ge=1, le=50, description="Most requests to Kommo in any second, of one account.")
+    kommo_rate: int = Field(7, ge=1, le=10_000, description="Most requests to Kommo in any second, of one account.")
     kommo_timeout_seconds: float = Field(
         15.0, ge=1, le=60, description="Longest wait for Kommo's whole answer to a request."
     )

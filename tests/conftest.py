@@ -25,6 +25,7 @@ from streams.topics import physical, topics
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 KEYS = "k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE"
+TOKEN_KEYS = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 ROOT = Path(__file__).resolve().parent.parent
 
 _numbers = itertools.count(1)
@@ -59,6 +60,13 @@ def servers() -> Iterator[Servers]:
 @pytest.fixture
 async def database(servers: Servers) -> AsyncIterator[str]:
     """The URL of a new, empty database; dropped afterwards."""
+    async with new_database(servers) as url:
+        yield url
+
+
+@contextlib.asynccontextmanager
+async def new_database(servers: Servers) -> AsyncIterator[str]:
+    """Make an empty database, give its URL, and drop it."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     connection = await asyncpg.connect(servers.database_url)
     await connection.execute(f'CREATE DATABASE "{name}"')
@@ -80,11 +88,19 @@ def free_port() -> int:
 @pytest.fixture
 async def settings(servers: Servers, database: str) -> AsyncIterator[Settings]:
     """Settings of an installation of this test's own: its topics, its database, its ports. Topics end with the test."""
-    made = Settings(
+    made = installation(servers, database)
+    yield made
+    await delete_topics(made)
+
+
+def installation(servers: Servers, database: str) -> Settings:
+    """Return the settings of an installation of its own in this database."""
+    return Settings(
         kafka_bootstrap_servers=servers.kafka_bootstrap_servers,
         kafka_prefix=f"t{os.getpid()}x{next(_numbers)}.",
         webhooks_partitions=2,
         events_partitions=4,
+        commands_partitions=4,
         database_url=database,
         redis_url=servers.redis_url,
         gateway_keys=KEYS,
@@ -92,9 +108,9 @@ async def settings(servers: Servers, database: str) -> AsyncIterator[Settings]:
         dashboard_port=free_port(),
         ingest_port=free_port(),
         projector_port=free_port(),
+        worker_port=free_port(),
+        token_keys=TOKEN_KEYS,
     )
-    yield made
-    await delete_topics(made)
 
 
 async def delete_topics(settings: Settings, *names: str) -> None:

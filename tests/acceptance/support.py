@@ -47,6 +47,7 @@ PORTS = {
     "ingest": "ingest_port",
     "projector": "projector_port",
     "dashboard": "dashboard_port",
+    "worker": "worker_port",
 }
 
 

@@ -7,9 +7,9 @@ WORKDIR /source
 COPY . .
 
 # First every wheel, ours among them, then an installation from these alone: what is installed is what was built here.
-RUN ["pip", "wheel", "--no-cache-dir", "--wheel-dir", "/wheels", "-c", "constraints.txt", "."]
+RUN ["pip", "wheel", "--no-cache-dir", "--wheel-dir", "/wheels", "-c", "constraints.txt", ".[worker]"]
 RUN ["python", "-m", "venv", "/opt/kommo-streams"]
-RUN ["/opt/kommo-streams/bin/pip", "install", "--no-cache-dir", "--no-index", "--find-links", "/wheels", "kommo-streams"]
+RUN ["/opt/kommo-streams/bin/pip", "install", "--no-cache-dir", "--no-index", "--find-links", "/wheels", "kommo-streams[worker]"]
 
 
 FROM python:3.13-slim
@@ -27,6 +27,8 @@ ENV PATH=/opt/kommo-streams/bin:$PATH \
     KOMMO_STREAMS_INGEST_PORT=8080 \
     KOMMO_STREAMS_PROJECTOR_HOST=0.0.0.0 \
     KOMMO_STREAMS_PROJECTOR_PORT=8080 \
+    KOMMO_STREAMS_WORKER_HOST=0.0.0.0 \
+    KOMMO_STREAMS_WORKER_PORT=8080 \
     KOMMO_STREAMS_DASHBOARD_HOST=0.0.0.0 \
     KOMMO_STREAMS_DASHBOARD_PORT=8080
 

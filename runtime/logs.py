@@ -166,7 +166,7 @@ def _queue_handler(lines: queue.Queue[logging.LogRecord]) -> logging.Handler:
 def _quiet_libraries() -> None:
     # The access log would carry webhook tokens; the others say at INFO what only a debugger wants.
     logging.getLogger("uvicorn.access").disabled = True
-    for name in ("uvicorn", "aiokafka", "httpx", "httpcore", "asyncio", "kafka"):
+    for name in ("uvicorn", "aiokafka", "httpx", "httpcore", "asyncio", "kafka", "faust", "mode"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

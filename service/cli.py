@@ -15,13 +15,18 @@ _COMMANDS = {
     "gateway": ("service.commands", "gateway"),
     "ingest": ("service.commands", "ingest"),
     "projector": ("service.commands", "projector"),
+    "worker": ("service.commands", "worker"),
     "dashboard": ("service.commands", "dashboard"),
     "config": ("service.commands", "config"),
     "webhook-url": ("gateway.commands", "webhook_url"),
     "token": ("dashboard.commands", "token"),
     "dashboard-url": ("dashboard.commands", "dashboard_url"),
+    "account": ("agents.kommo.commands", "account"),
+    "command": ("agents.commands.cli", "command"),
+    "deadletters": ("projections.dead_letters_cli", "deadletters"),
     "decode": ("service.decode", "decode"),
     "simulate": ("simulator.commands", "simulate"),
+    "simulate-api": ("simulator.api.commands", "simulate_api"),
 }
 
 _PACKAGES = (
@@ -39,7 +44,7 @@ _PACKAGES = (
 EPILOG = """
 \b
 First look:      kommo-streams up --demo
-In production:   kommo-streams init, then any number of gateway, ingest, projector and dashboard
+In production:   kommo-streams init, then any number of gateway, ingest, projector, worker, dashboard
 Settings:        environment variables KOMMO_STREAMS_..., see `kommo-streams config`
 \b
 Exit codes: 0 done, 1 failed, 2 wrong arguments or settings, 3 a server is away.

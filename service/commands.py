@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from projections.names import PROJECTIONS
 from runtime.process import StartError, run
 from runtime.settings import PREFIX, Settings, SettingsError, load_settings, unknown_settings
+from service.extras import WORKER, missing
 
 Main = Callable[[Settings, asyncio.Event], Coroutine[Any, Any, None]]
 
@@ -63,6 +64,23 @@ def projector(names: tuple[str, ...]) -> None:
 
 
 @click.command()
+def worker() -> None:
+    """Carry out commands in Kommo: kommo.commands, each once, and what became of it to kommo.events.
+
+    Any number of workers share the accounts out between them; one that dies is replaced within 30 s.
+    """
+    if package := missing(WORKER):
+        click.echo(
+            f"kommo-streams worker: needs an extra ({package} is missing): pip install 'kommo-streams[worker]'",
+            err=True,
+        )
+        sys.exit(2)
+    from agents.worker import worker as main
+
+    _process("worker", main)
+
+
+@click.command()
 def dashboard() -> None:
     """Serve the JSON API and the page."""
     from dashboard.process import dashboard as main
@@ -96,7 +114,7 @@ def init() -> None:
 @click.option(
     "--account", type=click.IntRange(1, 2**63 - 1), default=16700680, show_default=True, help="Whose webhooks."
 )
-@click.option("--demo", is_flag=True, help="Also send realistic deliveries, two a second.")
+@click.option("--demo", is_flag=True, help="Also simulate Kommo: deliveries, and its API for commands.")
 def up(data: str, port: int | None, account: int, demo: bool) -> None:
     """Run everything on this machine: Kafka, PostgreSQL, Valkey, and all processes.
 

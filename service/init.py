@@ -6,6 +6,7 @@ import asyncio
 
 from aiokafka.errors import KafkaError
 
+from agents.migrations import migrations as agent_migrations
 from dashboard.migrations import migrations as dashboard_migrations
 from projections.projector import migrations as projection_migrations
 from runtime.migrations import MigrationError, migrate
@@ -42,7 +43,7 @@ async def _tables(settings: Settings) -> list[str]:
     try:
         connection = await connect(settings, application="init")
         try:
-            done = await migrate(connection, [*projection_migrations(), *dashboard_migrations()])
+            done = await migrate(connection, [*projection_migrations(), *dashboard_migrations(), *agent_migrations()])
         finally:
             await connection.close()
     except MigrationError as error:

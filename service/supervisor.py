@@ -55,11 +55,16 @@ class Process:
         directory: Path,
         environment: Mapping[str, str],
         port: int | None = None,
+        path: str = "/readyz",
         command: Sequence[str] | None = None,
         capture: bool = False,
+        given: str | None = None,
     ) -> None:
-        """Describe it. `port` answers /readyz; `command` replaces `python -m service`."""
-        self.name, self.port, self._directory = name, port, directory
+        """Describe it. `port` answers `path` with 200 once it is ready; `command` replaces `python -m service`.
+
+        `capture` and `given` are those of a Child.
+        """
+        self.name, self.port, self._path, self._directory = name, port, path, directory
         # from the folder our packages are in: one of the same name in the user's folder must not come first
         self.child = Child(
             name,
@@ -69,6 +74,7 @@ class Process:
             environment=environment,
             stops=((signal.SIGTERM, 2.5),),
             capture=capture,
+            given=given,
         )
 
     @property
@@ -89,12 +95,12 @@ class Process:
         return self.child.is_alive()
 
     def readiness(self) -> tuple[bool, str]:
-        """Whether /readyz says 200, and what it said (or why it said nothing)."""
+        """Whether its path says 200, and what it said (or why it said nothing)."""
         if self.port is None:
             return self.is_alive(), "it runs" if self.is_alive() else "it does not run"
         connection = http.client.HTTPConnection(HOST, self.port, timeout=2)
         try:
-            connection.request("GET", "/readyz")
+            connection.request("GET", self._path)
             response = connection.getresponse()
             body = response.read(2000).decode("utf-8", "replace").strip()
             return response.status == 200, f"{response.status} {body}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
 import itertools
+import json
 import secrets
 import shlex
 import shutil
@@ -14,17 +16,19 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 from rich.rule import Rule
 
 from service.embedded import EmbeddedError, EmbeddedServers, check_installed, leftovers
 from service.embedded.envfile import NAME, read_env_file, write_env_file
-from service.embedded.errors import CancelledStartError, explain_os_error
+from service.embedded.errors import CancelledStartError, explain_os_error, not_installed
 from service.embedded.files import LOW_FREE, DirectoryLock, Secrets, prepare_directory
 from service.embedded.parallel import run_all
 from service.embedded.ports import HOST, PortBook
 from service.embedded.progress import Progress, progress_for
+from service.extras import WORKER, missing
 from service.supervisor import Process, Supervisor, stop_all
 
 INIT_LIMIT = 60.0
@@ -37,7 +41,12 @@ _STEPS_PER_ROTATION = 150
 
 TOKEN = "KOMMO_STREAMS_DASHBOARD_TOKEN"  # noqa: S105 - a name
 WEBHOOK = "KOMMO_STREAMS_WEBHOOK_URL"
-_PROCESSES = ("gateway", "ingest", "projector", "dashboard")
+_PROCESSES = ("gateway", "ingest", "projector", "worker", "dashboard")
+
+_KOMMO = "simulate-api"
+_KOMMO_DOOR = "/_simulator"
+LEDGER = "simulated-kommo.jsonl"
+"""What the demo's Kommo remembers: the file of its ledger in the data folder."""
 
 
 class _Stop:
@@ -70,7 +79,8 @@ def run_up(data: Path, port: int | None, account: int, demo: bool = False) -> in
     """Run everything on the folder `data` until a signal; gives the exit code.
 
     `port` is the dashboard's (the gateway gets the next), `account` the Kommo account of the printed webhook address,
-    `demo` adds the simulator. Never raises for what a user can mend: one message on standard error, exit code 1.
+    `demo` adds a simulated Kommo for it. Never raises for what a user can mend: one message on standard error, exit
+    code 1.
     """
     console, stop = Console(), _Stop()
     with stop.listening():
@@ -93,6 +103,22 @@ def _print(console: Console, text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+def _key() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+
+
+def _simulated_token(port: int, account: int) -> str:
+    """A token that the simulated Kommo gives for an account, as `simulate-api --token` would. Raises EmbeddedError."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=10)
+    try:
+        connection.request("POST", f"{_KOMMO_DOOR}/token?account={account}")
+        return str(json.loads(connection.getresponse().read())["token"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+        raise EmbeddedError(f"The simulated Kommo gives no token for account {account}: {error!r}") from None
+    finally:
+        connection.close()
+
+
 class _Up:
     """One run."""
 
@@ -103,10 +129,15 @@ class _Up:
         self._supervisor: Supervisor | None = None
         self._environment: dict[str, str] = {}
         self._login = ""
+        self._kommo: Process | None = None
+        self._known_accounts: list[dict[str, Any]] = []
+        self._obeys = False  # whether the account is connected to the demo's Kommo, so that commands can be tried
 
     def run(self) -> None:
         """Start, supervise, stop. Raises EmbeddedError and OSError."""
         check_installed()
+        if package := missing(WORKER):
+            raise not_installed(package)
         self._directory = prepare_directory(self._data)
         lock = DirectoryLock(self._directory)
         lock.acquire()
@@ -147,16 +178,13 @@ class _Up:
         progress.finish("init", "Topics and tables are ready")
         self._supervisor = Supervisor(self._directory, progress.say)
         self._supervisor.watch(*servers.kafka.brokers, servers.postgres, servers.valkey)
-        progress.begin("processes", "Starting gateway, ingest, projector and dashboard")
-        numbers = {
-            "gateway": doors[1],
-            "ingest": ports.get("ingest"),
-            "projector": ports.get("projector"),
-            "dashboard": doors[0],
-        }
+        progress.begin("processes", "Starting gateway, ingest, projector, worker and dashboard")
         for name in _PROCESSES:
-            self._launch(name, [name], numbers[name])
-        self._ask_addresses()
+            self._launch(name, [name], int(self._environment[f"KOMMO_STREAMS_{name.upper()}_PORT"]))
+        kommo_port = ports.get(_KOMMO) if self._demo else None
+        self._ask_addresses(kommo_port)
+        if kommo_port is not None:
+            self._connect_account(kommo_port, progress)
         self._supervisor.wait_ready(self._processes, READY_LIMIT, self._stop.event)
         if self._stop.event.is_set():
             raise CancelledStartError
@@ -169,7 +197,7 @@ class _Up:
         self._supervisor.say = lambda text: _print(self._console, text)
 
     def _settings(self, ports: PortBook, doors: tuple[int, int]) -> dict[str, str]:
-        key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+        kept = Secrets(self._directory)
         dashboard, gateway = doors
         settings = {
             "GATEWAY_HOST": HOST,
@@ -178,31 +206,52 @@ class _Up:
             "DASHBOARD_PORT": str(dashboard),
             "INGEST_PORT": str(ports.get("ingest")),
             "PROJECTOR_PORT": str(ports.get("projector")),
-            "GATEWAY_KEYS": Secrets(self._directory).get("gateway_keys", f"k1:{key}"),
+            "WORKER_PORT": str(ports.get("worker")),
+            "GATEWAY_KEYS": kept.get("gateway_keys", f"k1:{_key()}"),
+            "TOKEN_KEYS": kept.get("token_keys", _key()),
             "GATEWAY_URL": f"http://{HOST}:{gateway}",
             "DASHBOARD_URL": f"http://{HOST}:{dashboard}",
         }
         return {f"KOMMO_STREAMS_{name}": value for name, value in settings.items()}
 
-    def _launch(self, name: str, arguments: list[str], port: int | None) -> None:
-        process = Process(name, arguments, directory=self._directory, environment=self._environment, port=port)
+    def _launch(
+        self, name: str, arguments: list[str], port: int | None, path: str = "/readyz", **extra: str
+    ) -> Process:
+        environment = {**self._environment, **extra}
+        process = Process(name, arguments, directory=self._directory, environment=environment, port=port, path=path)
         process.start()
         self._processes.append(process)
         if self._supervisor is not None:
             self._supervisor.watch(process)
+        return process
 
-    def _command(self, *arguments: str, extra: Mapping[str, str] | None = None, capture: bool = True) -> Process:
+    def _command(
+        self,
+        *arguments: str,
+        extra: Mapping[str, str] | None = None,
+        capture: bool = True,
+        given: str | None = None,
+    ) -> Process:
         name = "-".join(argument for argument in arguments[:2] if argument[0].isalpha())
         environment = {**self._environment, **(extra or {})}
-        return Process(name, arguments, directory=self._directory, environment=environment, capture=capture)
+        return Process(
+            name, arguments, directory=self._directory, environment=environment, capture=capture, given=given
+        )
 
-    def _ask_addresses(self) -> None:
-        """The webhook address, the dashboard's token and its one-time address, at once: each is a Python of its own."""
+    def _ask_addresses(self, kommo_port: int | None) -> None:
+        """The webhook address, the dashboard's token and its one-time address, at once: each is a Python of its own.
+
+        With a port, also start the demo's Kommo there, and ask which accounts are connected to one.
+        """
         answers: dict[str, str] = {}
 
         def webhook() -> None:
             asked = self._command("webhook-url", "--account", str(self._account), "--quiet")
             answers[WEBHOOK] = self._answer(asked)
+            if kommo_port is not None:
+                arguments = ["--port", str(kommo_port), "--ledger", str(self._directory / LEDGER)]
+                told = {WEBHOOK: answers[WEBHOOK]}
+                self._kommo = self._launch(_KOMMO, [_KOMMO, *arguments], kommo_port, _KOMMO_DOOR, **told)
 
         def token() -> None:
             answers[TOKEN] = self._kept_token() or self._answer(
@@ -212,8 +261,28 @@ class _Up:
         def login() -> None:
             self._login = self._answer(self._command("dashboard-url", "--quiet"))
 
-        run_all([webhook, token, login])
+        def accounts() -> None:
+            self._known_accounts = json.loads(self._answer(self._command("account", "list", "--json")))
+
+        run_all([webhook, token, login, *([accounts] if kommo_port is not None else [])])
         self._environment |= {WEBHOOK: answers[WEBHOOK], TOKEN: answers[TOKEN]}
+
+    def _connect_account(self, kommo_port: int, progress: Progress) -> None:
+        """Connect the account to the demo's Kommo, unless it is already, or is connected to a real one."""
+        assert self._supervisor is not None and self._kommo is not None  # noqa: S101, PT018 - _start made them
+        self._supervisor.wait_ready([self._kommo], READY_LIMIT, self._stop.event)
+        if self._stop.event.is_set():
+            raise CancelledStartError
+        url = f"http://{HOST}:{kommo_port}"
+        known = next((row for row in self._known_accounts if int(row["account_id"]) == self._account), None)
+        if known is not None and not known["base_url"].startswith(f"http://{HOST}:"):
+            progress.say(f"Account {self._account} is connected to {known['base_url']}: the demo leaves it there.")
+            return
+        if known is None or known["base_url"] != url or known["why"]:
+            command = ("account", "connect", "--url", url, "--token-file", "-")
+            given = _simulated_token(kommo_port, self._account)
+            self._command(*command, capture=False, given=given).run(COMMAND_LIMIT, self._stop.event)
+        self._obeys = True
 
     def _answer(self, command: Process) -> str:
         answer = command.run(COMMAND_LIMIT, self._stop.event)
@@ -239,6 +308,7 @@ class _Up:
             "Dashboard": self._login,
             "Webhook": self._environment[WEBHOOK],
             "Settings": f"set -a; . {shlex.quote(str(file))}; set +a",
+            **({"Try": self._trial()} if self._obeys else {}),
             "Logs": str(self._directory / "log"),
             "Stop": "Ctrl-C" if sys.stdin is not None and sys.stdin.isatty() else "SIGTERM",
         }
@@ -248,6 +318,9 @@ class _Up:
                 self._console.print(f"  {name:<10} {value}", markup=False, highlight=False, soft_wrap=True)
             self._console.print(Rule())
             self._console.file.flush()
+
+    def _trial(self) -> str:
+        return f"kommo-streams command send create_lead --account {self._account} name='A deal' --wait 30"
 
     def _supervise(self) -> None:
         assert self._supervisor is not None  # noqa: S101 - _start made it

@@ -17,11 +17,18 @@ from streams.topics import MIB, physical
 SESSION_SECONDS = 6.0
 
 
+class _App(faust.App):
+    """An app without files: it has no tables, and where it runs may not be writable."""
+
+    def _create_directories(self) -> None:
+        return
+
+
 def faust_app(settings: Settings, agent: str) -> faust.App:
     """Return the app of an agent, in a consumer group of its own. Raises StartError for wrong Kafka settings."""
     options = connection(settings, agent)
     brokers = [f"kafka://{broker.strip()}" for broker in settings.kafka_bootstrap_servers.split(",")]
-    return faust.App(
+    return _App(
         f"{settings.kafka_prefix}kommo-streams.{agent}",
         broker=brokers,
         broker_client_id=options["client_id"],

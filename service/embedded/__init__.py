@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from service.embedded.ports import PortBook
 from service.embedded.postgres import Postgres
 from service.embedded.progress import Progress
 from service.embedded.valkey import Valkey
+from service.extras import missing
 
 __all__ = ["Addresses", "EmbeddedError", "EmbeddedServers", "Progress"]
 
@@ -47,13 +47,8 @@ class Addresses:
 
 def check_installed() -> None:
     """See that the extra is there. Raises EmbeddedError that says how to get it."""
-    for module, package in _PACKAGES.items():
-        try:
-            found = importlib.util.find_spec(module) is not None
-        except (ImportError, ValueError):
-            found = False
-        if not found:
-            raise not_installed(package)
+    if package := missing(_PACKAGES):
+        raise not_installed(package)
 
 
 class EmbeddedServers:

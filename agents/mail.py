@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Awaitable, Callable
 from email.message import EmailMessage
 from email.policy import SMTP
-from email.utils import formatdate, parseaddr
+from email.utils import parseaddr
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
@@ -99,7 +100,7 @@ class Mailer:
     def _message(self, mail: SendEmail, message_id: str) -> EmailMessage:
         message = EmailMessage()
         message["Message-ID"] = message_id  # of the command: a mail that came twice can be known by it
-        message["Date"] = formatdate()
+        message["Date"] = dt.datetime.now(dt.UTC)
         message["From"] = _HEADER_BREAK.sub(" ", self._sender)
         message["To"] = ", ".join(map(_ascii, mail.to))
         if mail.cc:

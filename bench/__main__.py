@@ -11,14 +11,14 @@ from pathlib import Path
 import click
 import uvloop
 
-from bench import decode, gateway, ingest, tables, way
+from bench import commands, decode, gateway, ingest, tables, way
 from bench.report import Report
 from bench.world import ROOT
 from runtime.logs import logging_to
 from runtime.settings import Settings
 from service.embedded import Addresses, EmbeddedServers
 
-NAMES = ("decode", "gateway", "ingest", "tables", "latency", "memory")
+NAMES = ("decode", "gateway", "ingest", "tables", "latency", "commands", "memory")
 ON_SERVERS = set(NAMES) - {"decode"}
 
 
@@ -57,6 +57,8 @@ async def _run(addresses: Addresses, report: Report, names: tuple[str, ...], rou
         await tables.run(addresses, report, rounds)
     if "latency" in names:
         await way.latency(addresses, report)
+    if "commands" in names:
+        await commands.run(addresses, report, rounds)
     if "memory" in names:
         await way.memory(addresses, report, events)
 

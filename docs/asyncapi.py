@@ -8,17 +8,19 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 from pydantic.json_schema import models_json_schema
 
+from docs import actions
 from runtime.settings import Settings
 from schemas.catalogue import EVENT_TYPES, EventType
 from schemas.deadletter import PREFIX as DEAD_LETTER_PREFIX
 from schemas.decoder import decode
 from schemas.delivery import Delivery
 from schemas.event import SCHEMA, Event
-from streams.topics import ACCOUNTS, DEADLETTERS, EVENTS, WEBHOOKS, Topic, physical, topics
+from schemas.outcome import Outcome, outcome_event
+from streams.topics import ACCOUNTS, COMMANDS, DEADLETTERS, EVENTS, WEBHOOKS, Topic, physical, topics
 
 _SCHEMAS = "#/components/schemas/"
 _EXAMPLE = Delivery(16700680, "01996bd1-9a40-7000-8000-000000000001", 1_790_000_000_123_456, b"")
@@ -32,6 +34,9 @@ librdkafka default to another hash: set `partitioner=murmur2_random` there, or t
 **Reading events.** Take what you know by `type`, skip the rest, and expect every event at least once: its `id` names
 the occurrence, so that a repeat is the same event. Order an entity's events by (`time`, added before all else,
 `sequence`, `id`), never by offset.
+
+**Asking for an action.** Write a command with an `id` of your own (a UUID): it is carried out once, however often it
+is written. What becomes of it are the events `kommo.command.*` of the same `correlationid`.
 """
 
 
@@ -40,7 +45,9 @@ def document(settings: Settings) -> dict[str, Any]:
     declared = {topic.name: topic for topic in topics(settings)}
     messages = {name: _other(name) for name in (WEBHOOKS, DEADLETTERS, ACCOUNTS)}
     messages |= {kind.name: _event(kind) for kind in EVENT_TYPES.values()}
-    in_topic = {name: [name] for name in (WEBHOOKS, DEADLETTERS, ACCOUNTS)} | {EVENTS: list(EVENT_TYPES)}
+    messages |= {kind: actions.message(kind) for kind in actions.MESSAGES}
+    in_topic = {name: [name] for name in (WEBHOOKS, DEADLETTERS, ACCOUNTS)}
+    in_topic |= {EVENTS: list(EVENT_TYPES), COMMANDS: actions.MESSAGES}
     channels = {
         name: _channel(topic, physical(settings, name), in_topic[name])
         for name, topic in declared.items()
@@ -66,6 +73,7 @@ def document(settings: Settings) -> dict[str, Any]:
             for action, name, summary in (
                 ("send", EVENTS, "The project sends; read what happened."),
                 ("receive", EVENTS, "Any gateway may write events of the catalogue."),
+                ("receive", COMMANDS, "Any program may ask for an action."),
                 ("send", DEADLETTERS, "Read what was set aside, and why."),
                 ("send", WEBHOOKS, "Read the bodies exactly as Kommo sent them."),
                 ("send", ACCOUNTS, "Read which webhook addresses of an account are valid."),
@@ -107,10 +115,24 @@ def _keyed(example: str) -> dict[str, Any]:
     return {"kafka": {"key": {"type": "string", "examples": [example]}, "bindingVersion": "0.5.0"}}
 
 
+def _event_example(kind: EventType) -> tuple[bytes, bytes]:
+    if kind.door is None:
+        outcome = cast(Outcome, kind.name.rpartition(".")[2])
+        command = json.loads(kind.example)["command"]
+        return outcome_event(
+            outcome,
+            command,
+            account_id=_EXAMPLE.account_id,
+            correlation_id=command["id"],
+            attempt=1,
+            at_us=_EXAMPLE.received_us,
+        )
+    found = decode(replace(_EXAMPLE, body=kind.example.encode(), door=kind.door)).events
+    return next((event.key, event.value) for event in found if event.type == kind.name)
+
+
 def _event(kind: EventType) -> dict[str, Any]:
-    body = kind.example.encode()
-    found = decode(replace(_EXAMPLE, body=body, door=kind.door)).events
-    example = next(event for event in found if event.type == kind.name)
+    key, value = _event_example(kind)
     return {
         "name": kind.name,
         "title": kind.meaning,
@@ -129,8 +151,8 @@ def _event(kind: EventType) -> dict[str, Any]:
                 },
             ]
         },
-        "bindings": _keyed(example.key.decode()),
-        "examples": [{"payload": json.loads(example.value)}],
+        "bindings": _keyed(key.decode()),
+        "examples": [{"payload": json.loads(value)}],
     }
 
 
@@ -171,5 +193,4 @@ def _schemas() -> dict[str, Any]:
     models = {kind.model for kind in EVENT_TYPES.values()} | {Event}
     pairs = [(model, "validation") for model in sorted(models, key=lambda model: model.__name__)]
     _, written = models_json_schema(pairs, ref_template=f"{_SCHEMAS}{{model}}")  # type: ignore[arg-type]
-    schemas: dict[str, Any] = written["$defs"]
-    return schemas
+    return {**written["$defs"], **actions.schemas()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, get_args, get_origin
@@ -10,12 +11,13 @@ import click
 from prometheus_client import Counter, Gauge, Histogram, Summary
 from pydantic import BaseModel
 
-from docs import asyncapi
+from docs import actions, asyncapi
 from runtime import metrics
 from runtime.classify import BY_STATUS, TYPES, class_of_status
 from runtime.problem import CONTENT_TYPE, TYPE, title_of
 from runtime.settings import PREFIX, Settings
 from schemas import models
+from schemas.actions import ACTIONS
 from schemas.catalogue import EVENT_TYPES
 from schemas.errors import FACTS, ErrorClass
 from schemas.event import Event
@@ -104,6 +106,41 @@ def events() -> str:
         "no number). Fields that are not listed pass through.",
         _table(("model", "what", "fields"), shapes),
     )
+
+
+def action_page() -> str:
+    """Return the page of the actions."""
+    head = ("field", "type", "required")
+    parts: list[str | list[str]] = [
+        "What can be asked of Kommo. A command is a CloudEvents 1.0 event in structured JSON mode on the topic "
+        "`kommo.commands`; `kommo-streams command send` writes one. Its record key is account/entity/id, such as "
+        "`16700680/lead/30052055`, or `16700680/lead/new:ID` with the command's own id for what is new; another key is "
+        "refused, since the order of an entity's commands would be lost. A command that cannot be read is a dead "
+        "letter whose reason names the wrong field, and never what it holds.",
+        "The same for programs, with a JSON Schema of each: [asyncapi.json](asyncapi.json).",
+        "## The envelope",
+        _table(("attribute", *head[1:]), iter(actions.attributes())),
+        "- `id` makes that it is carried out once: a command of a known id is the same one, whatever else it says.\n"
+        "- `type` is `kommo.command.` and the action's name; `accountid` the Kommo account, as text.\n"
+        "- `subject`, if given, must be the entity: what follows the account in the key.\n"
+        '- `after` names a command that must have succeeded before. An id of an entity may then be `"after"`: the one '
+        "that it has made.\n"
+        "- From `expires` on it is not begun any more.\n"
+        "- `correlationid` (by default the id) is on all that comes of it; `causationid` is yours.\n"
+        "- No text may contain U+0000, and no attribute a control character. Other fields than these are refused, as "
+        'are other types: `"5"` is no number.',
+    ]
+    for name, model in ACTIONS.items():
+        parts += [
+            f"## {name}",
+            f"{(model.__doc__ or '').strip()} {actions.RULES[name]}",
+            _table(head, iter(actions.fields(name))),
+            f"```text\n{json.dumps(actions.example(name), ensure_ascii=False, indent=2)}\n```",
+        ]
+    parts.append("## Parts of fields")
+    for name, (what, rows) in actions.parts().items():
+        parts += [f"### {name}", what, _table(head, iter(rows))]
+    return _page("Actions", *parts)
 
 
 def _kept(topic: Topic) -> str:
@@ -295,6 +332,7 @@ def command_page() -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "events.md": events,
+    "actions.md": action_page,
     "topics.md": topic_page,
     "settings.md": settings,
     "metrics.md": metric_page,

@@ -51,7 +51,9 @@ _Plain = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")
 """What CloudEvents calls a String: without control characters."""
 
 
-class _Envelope(BaseModel):
+class Envelope(BaseModel):
+    """A command as it lies in kommo.commands: CloudEvents' attributes, and the action's fields in `data`."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     specversion: Literal["1.0"] = "1.0"
@@ -176,7 +178,7 @@ class Command(BaseModel):
         """Read a command. Raises CommandError that names the wrong field, never what it holds."""
         told = _told(value)
         try:
-            envelope = _Envelope.model_validate_json(value or b"")
+            envelope = Envelope.model_validate_json(value or b"")
         except ValidationError as error:
             raise _refusal(error, told) from None
         match = _TYPE.fullmatch(envelope.type)

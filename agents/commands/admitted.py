@@ -76,5 +76,5 @@ def lane(command: Command) -> str:
     if entity_id is not None:
         return command.subject
     fields = command.data()
-    named = [fields.get(name) for name in ("name", "first_name", "last_name", "text")]
+    named = [" ".join(str(fields.get(name) or "").split()) for name in ("name", "first_name", "last_name", "text")]
     return f"{kind}/new={hashlib.sha256(orjson.dumps(named)).hexdigest()[:32]}"

@@ -41,7 +41,7 @@ async def carry_out(attempt: Attempt, policies: Policies) -> Ending:
         return Failed(ErrorClass.NOT_FOUND, f"dependency_failed: {error}")
     except Exception as error:
         # What nobody foresaw after the bytes had left is open, too.
-        left = error.left if isinstance(error, KommoError) else True
+        left = getattr(error, "left", True)
         if classify(error) is ErrorClass.INTERNAL:
             log.exception("an attempt failed", command=claimed.command.id, action=claimed.command.name)
         return after_failure(claimed, policies, error, doubt or (attempt.written and left))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from agents.commands import bodies
 from agents.commands.admitted import Claimed
@@ -111,18 +111,34 @@ class Attempt:
         assert self.claimed.doubt is not None  # noqa: S101 - one looks only where there is doubt
         return int((self.claimed.doubt + offset).timestamp()) - _SKEW_SECONDS
 
-    async def candidates(self, path: str, params: Mapping[str, Any], kind: str, since: int, sent: Json) -> list[Json]:
-        """Return the items of a list that may be the effect: made since then, by us, with all that was sent."""
+    async def candidates(self, path: str, params: Mapping[str, Any], kind: str, since: int, sent: Json) -> Candidates:
+        """Return the items of a list that may be the effect: made since then, by us, and by no other command."""
         taken = await self.others(kind)
         user_id = (await self.api.credentials()).user_id
-        found = []
+        named = {name: sent[name] for name in _NAMES if name in sent}
+        found = Candidates([], [])
         async for page in self.api.pages(path, params):
             for item in embedded(page, path.rpartition("/")[2]):
                 by_us = user_id is None or item.get("created_by") == user_id
                 fresh = int(item.get("created_at") or 0) >= since and item.get("id") not in taken
                 if by_us and fresh and says(item, sent):
-                    found.append(item)
+                    found.matching.append(item)
+                elif by_us and fresh and named and says(item, named):
+                    found.similar.append(item)
         return found
+
+
+class Candidates(NamedTuple):
+    """What may be the effect: what has all that was sent, and what has its name but not all of it.
+
+    The latter may be the effect all the same: an automation may have changed it at once. So it is not repeated.
+    """
+
+    matching: list[Json]
+    similar: list[Json]
+
+
+_NAMES = ("name", "first_name", "last_name", "text", "params")
 
 
 class Handler(Protocol):
@@ -139,12 +155,13 @@ class Handler(Protocol):
         ...
 
 
-def _one(found: list[Json], entities: Callable[[Json], dict[str, int]]) -> Found:
-    if not found:
-        return None
-    if len(found) > 1:
-        return Open(f"{len(found)} entities at Kommo may be what it made: {', '.join(str(f['id']) for f in found[:5])}")
-    item = found[0]
+def _one(found: Candidates, entities: Callable[[Json], dict[str, int]]) -> Found:
+    ids = ", ".join(str(item["id"]) for item in (found.matching or found.similar)[:5])
+    if len(found.matching) > 1:
+        return Open(f"{len(found.matching)} entities at Kommo may be what it made: {ids}")
+    if not found.matching:
+        return Open(f"what it made may have been changed since: look at {ids}") if found.similar else None
+    (item,) = found.matching
     return Succeeded(entities(item), item.get("updated_at"), found=True)
 
 
@@ -180,10 +197,12 @@ class _CreateLead:
         params = {"filter[created_at][from]": since - _CLOCKS_SECONDS, "with": "contacts"}
         found = await attempt.candidates("/leads", params, "lead", since, sent)
         if action.name is None:
-            found = [item for item in found if named_by_kommo(item)]
+            found = Candidates([item for item in found.matching if named_by_kommo(item)], [])
         if action.contact is not None:
             wanted = bodies.contact(action.contact)
-            found = [item for item in found if await self._has(attempt, item, wanted)]
+            having = [item for item in found.matching if await self._has(attempt, item, wanted)]
+            others = [item for item in found.matching if item not in having and action.name is not None]
+            found = Candidates(having, [*found.similar, *others])
         return _one(found, self._entities)
 
     async def _has(self, attempt: Attempt, lead: Json, wanted: Json) -> bool:
@@ -213,7 +232,7 @@ class _CreateContact:
         params = {"filter[created_at][from]": since - _CLOCKS_SECONDS}
         found = await attempt.candidates("/contacts", params, "contact", since, bodies.contact(action))
         if action.name is None and action.first_name is None and action.last_name is None:
-            found = [item for item in found if named_by_kommo(item)]
+            found = Candidates([item for item in found.matching if named_by_kommo(item)], [])
         return _one(found, lambda item: {"contact": int(item["id"])})
 
 
@@ -331,12 +350,7 @@ class _SendEmail:
             if attempt.mailer is None:
                 raise KommoError(ErrorClass.VALIDATION, "no mail server is set: KOMMO_STREAMS_SMTP_URL and _MAIL_FROM")
             message_id = f"<{attempt.claimed.command.id}@kommo-streams>"
-            try:
-                await attempt.mailer.send(action, message_id=message_id, before_send=attempt.before_write)
-            except Exception as error:
-                if not getattr(error, "left", True):
-                    attempt.written = False  # the server refused it
-                raise
+            await attempt.mailer.send(action, message_id=message_id, before_send=attempt.before_write)
             await attempt.save({"mailed": True})
             attempt.written = False
         return await self._notes.put(attempt, kind, entity_id, body)

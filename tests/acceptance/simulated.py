@@ -58,9 +58,10 @@ class SimulatedKommo:
         self._process.kill()
         self._process.wait()
 
-    async def mischief(self, **wanted: Any) -> None:
-        """Let go wrong what is asked for, for all accounts."""
-        answer = await self._ask("PUT", "/_simulator/mischief", json=wanted)
+    async def mischief(self, account: int | None = None, **wanted: Any) -> None:
+        """Let go wrong what is asked for, for one account or all."""
+        params = {} if account is None else {"account": account}
+        answer = await self._ask("PUT", "/_simulator/mischief", params=params, json=wanted)
         assert answer.status_code < 300, answer.text
 
     async def effects(self) -> list[Effect]:

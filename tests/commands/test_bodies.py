@@ -390,6 +390,7 @@ def test_what_would_make_one_of_the_same_name_shares_a_lane() -> None:
         CreateContact(first_name="Kitchen"),
         CreateContact(last_name="Kitchen"),
         CreateTask(text="Kitchen", complete_till=NOON),
+        CreateTask(text="Bath", complete_till=NOON),
     ]
     lanes = [lane(_command(action)) for action in others]
     assert len({one, *lanes}) == len(others) + 1
@@ -399,6 +400,7 @@ def test_what_would_make_one_of_the_same_name_shares_a_lane() -> None:
         "contact/new",
         "contact/new",
         "contact/new",
+        "task/new",
         "task/new",
     ]
     assert all(len(name) < 64 for name in lanes)

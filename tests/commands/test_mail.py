@@ -71,7 +71,7 @@ class Post:
     def authenticate(self, *_: Any) -> AuthResult:
         told = cast(LoginPassword, _[-1])
         self.logins.append((told.login, told.password))
-        return AuthResult(success=told == LoginPassword(b"user@example.org", b"p@ss:word"))
+        return AuthResult(success=told == LoginPassword(b"user@example.org", b"p@ss:word"), handled=False)
 
     def _maybe_end(self, command: str) -> None:
         if self.ends_at == command:
@@ -342,8 +342,9 @@ def trusted(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         yield
 
 
-def _authenticating(post: Post, **told: Any) -> dict[str, Any]:
-    return {"authenticator": post.authenticate, "auth_required": True, **told}
+def _authenticating(post: Post, *, tls_is_known: bool = True) -> dict[str, Any]:
+    """What makes aiosmtpd ask for a login; that a line is encrypted from the first byte it does not see."""
+    return {"authenticator": post.authenticate, "auth_required": tls_is_known, "auth_require_tls": tls_is_known}
 
 
 USER = "user%40example.org:p%40ss%3Aword@"
@@ -361,7 +362,7 @@ async def test_with_a_user_it_is_starttls_and_the_login_is_decoded(server_tls: s
 @pytest.mark.usefixtures("trusted")
 async def test_smtps_is_encrypted_from_the_first_byte(server_tls: ssl.SSLContext) -> None:
     post = Post()
-    async with serving(post, tls=server_tls, **_authenticating(post, auth_require_tls=False)):
+    async with serving(post, tls=server_tls, **_authenticating(post, tls_is_known=False)):
         await mailer(post, user=USER, scheme="smtps").send(mail(), message_id=MESSAGE_ID, before_send=Ready())
     assert (len(post.mails), len(post.logins)) == (1, 1)
 
@@ -376,8 +377,10 @@ async def test_a_refused_login(server_tls: ssl.SSLContext) -> None:
     assert post.mails == []
 
 
-async def test_no_password_goes_over_an_open_line(post: Post) -> None:
-    error = await fails(post, user=USER)  # this server has no STARTTLS
+async def test_no_password_goes_over_an_open_line() -> None:
+    post = Post()
+    async with serving(post, **_authenticating(post, tls_is_known=False)):  # it has no STARTTLS, and would take one
+        error = await fails(post, user=USER)
     assert error.left is False
     assert (post.logins, post.mails) == ([], [])
 
@@ -386,7 +389,7 @@ async def test_no_password_goes_over_an_open_line(post: Post) -> None:
 async def test_a_certificate_that_nobody_knows_ends_it(server_tls: ssl.SSLContext, scheme: str) -> None:
     post = Post()
     tls = {"tls": server_tls} if scheme == "smtps" else {"start_tls": server_tls}
-    async with serving(post, **tls, **_authenticating(post, auth_require_tls=False)):
+    async with serving(post, **tls, **_authenticating(post, tls_is_known=scheme == "smtp")):
         error = await fails(post, user=USER, scheme=scheme)
     assert (error.left, error.error_class) == (False, ErrorClass.EXTERNAL_SERVICE)
     assert (post.logins, post.mails) == ([], [])

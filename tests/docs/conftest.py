@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import re
 import socket
 import subprocess
 import sys
@@ -18,12 +20,16 @@ from tests.docs.house import Reader
 
 @pytest.fixture(scope="session")
 def data() -> Iterator[Path]:
-    """The data folder of a running `up`."""
+    """The data folder of a running `up`, whose gateway knows the integration of the page that tells of one."""
+    page = (ROOT / "docs" / "how-to" / "run-in-production.md").read_text()
+    integrations = re.search(r'^KOMMO_STREAMS_INTEGRATIONS="(.+)"$', page, re.MULTILINE)
+    assert integrations is not None
     with tempfile.TemporaryDirectory(prefix="kd-", ignore_cleanup_errors=True) as folder:
         home = Path(folder) / "data"
         process = subprocess.Popen(
             [sys.executable, "-m", "service", "up", "--data", str(home), "--port", str(_two_free_ports())],
             cwd=ROOT,
+            env={**os.environ, "KOMMO_STREAMS_INTEGRATIONS": integrations[1]},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -13,7 +13,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from docs.generate import FOLDER
+from schemas.actions import ACTIONS
 from schemas.catalogue import EVENT_TYPES
+from schemas.command import Command, CommandError
 from schemas.decoder import decode
 from tests.schemas.support import bodies, corpus_delivery, load
 
@@ -46,7 +48,9 @@ def test_asyncapis_parser_reads_it_and_has_nothing_to_say(checker: Path) -> None
     found = _parsed(checker, FOLDER / "asyncapi.json")
     assert found["diagnostics"] == []
     assert set(EVENT_TYPES) < set(found["messages"])
-    assert set(found["channels"]) == {f"kommo.{name}.g1" for name in ("webhooks", "events", "deadletters", "accounts")}
+    assert {f"kommo.command.{name}" for name in ACTIONS} < set(found["messages"])
+    topics = ("webhooks", "events", "commands", "deadletters", "accounts")
+    assert set(found["channels"]) == {f"kommo.{name}.g1" for name in topics}
 
 
 def test_a_document_that_is_wrong_is_noticed(checker: Path, tmp_path: Path) -> None:
@@ -69,6 +73,29 @@ def test_the_schema_takes_its_own_example_and_no_other_types(kind: str) -> None:
     assert [error.message for error in validator.iter_errors(example["payload"])] == []
     assert not validator.is_valid({**example["payload"], "type": "kommo.another"})
     assert not validator.is_valid({**example["payload"], "data": []})
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_the_schema_of_a_command_takes_its_own_example_which_is_one(name: str) -> None:
+    message = DOCUMENT["components"]["messages"][f"kommo_command_{name}"]
+    [example] = [told["payload"] for told in message["examples"]]
+    command = Command.from_json(json.dumps(example).encode())
+    assert (command.name, command.data()) == (name, command.action.model_dump(mode="json", exclude_unset=True))
+    assert message["bindings"]["kafka"]["key"]["examples"] == [command.key.decode()]
+    validator = _validator(f"kommo.command.{name}")
+    assert [error.message for error in validator.iter_errors(example)] == []
+    assert [error.message for error in validator.iter_errors(json.loads(command.to_json()))] == []
+    assert json.dumps(example, ensure_ascii=False, indent=2) in (FOLDER / "actions.md").read_text(encoding="utf-8")
+    for wrong in (
+        {"type": "kommo.command.delete_lead"},
+        {"data": {**example["data"], "pipeline": 5}},
+        {"accountid": 5},
+        {"id": "order-1"},
+        {"priority": 5},
+    ):
+        assert not validator.is_valid({**example, **wrong}), wrong
+        with pytest.raises(CommandError):
+            Command.from_json(json.dumps({**example, **wrong}).encode())
 
 
 def test_the_schemas_take_every_event_of_the_real_bodies() -> None:

@@ -240,6 +240,15 @@ async def test_an_account_whose_blocks_others_refute_stops_nobody() -> None:
     assert given.state.blocked_seconds > 0
 
 
+async def test_an_account_does_not_refute_itself() -> None:
+    given, time = address()
+    for _ in range(2):
+        given.blocked(1, await given.admit())
+        assert given.state.blocked_seconds > 0
+        time.now += 61
+        given.answered(1, await given.admit())
+
+
 async def test_a_block_that_two_accounts_saw_is_refuted_by_none() -> None:
     given, time = address()
     first, second = await given.admit(), await given.admit()

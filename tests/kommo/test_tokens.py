@@ -280,6 +280,21 @@ async def test_a_long_lived_token_is_never_renewed(connected: Connect, pool: Any
         assert server.of(OAUTH) == []
 
 
+async def test_what_another_worker_found_refused_is_not_tried_by_this_one(
+    clients: KommoClients, connected: Connect
+) -> None:
+    async with serving(answer(200, {}), otherwise=answer(401)) as server:
+        kommo = await connected(server.base_url, refresh="r0")
+        await kommo.request("GET", "/account")
+        found = await clients.store.get(ACCOUNT)
+        assert found is not None
+        await clients.store.refused(found, "gone")
+        for _ in range(3):
+            with pytest.raises(KommoError, match="gone"):
+                await kommo.request("GET", "/account")
+        assert len(server.got) == 2
+
+
 async def test_an_account_that_is_disconnected_stops(
     connected: Connect, pool: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

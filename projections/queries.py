@@ -12,6 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+Row = dict[str, Any]
+"""A row of a view by its columns."""
+
 Key = tuple[Any, ...]
 """The place of a row in its view's order: the values of the order's columns."""
 
@@ -72,6 +75,7 @@ ACTIVITY = View(
         "log_partition",
         "log_offset",
         "sort_key",
+        "caused_by",
     ),
     order=(("occurred_at", "timestamptz"), ("sort_key", "text"), ("event_id", "uuid")),
 )
@@ -97,7 +101,7 @@ RECENT_UPDATES = View(
 )
 
 
-# Fixed texts for what is true or false: a plan that is kept for any value could not use the indexes for these.
+# Fixed texts for what is one of two: a plan that is kept for any value would not use the indexes for these.
 TASKS = View(
     name="kommo.tasks",
     projection="tasks",
@@ -153,12 +157,49 @@ CALLS = View(
     ),
     order=(("occurred_at", "timestamptz"), ("account_id", "bigint"), ("call_id", "text")),
     filters={
-        "direction": lambda value, add: f"direction = {add(value, 'text')}",
+        "direction": lambda value, _: {"in": "direction = 'in'", "out": "direction = 'out'"}[value],
         "recording": lambda value, _: f"recording_url IS {'NOT ' if value else ''}NULL",
     },
 )
 
-VIEWS = (ACTIVITY, RECENT_UPDATES, TASKS, CALLS)
+COMMANDS = View(
+    name="kommo.commands",
+    projection="commands",
+    version=1,
+    columns=(
+        "account_id",
+        "command_id",
+        "action",
+        "entity_type",
+        "entity_id",
+        "state",
+        "attempts",
+        "error_class",
+        "error",
+        "next_attempt_at",
+        "admitted_at",
+        "ended_at",
+        "duration_ms",
+        "total_ms",
+        "entities",
+        "decision",
+        "after",
+        "data",
+        "correlation_id",
+        "occurred_at",
+        "event_id",
+    ),
+    order=(("occurred_at", "timestamptz"), ("account_id", "bigint"), ("command_id", "text")),
+    filters={
+        "state": lambda value, add: f"state = {add(value, 'text')}",
+        "action": lambda value, add: f"action = {add(value, 'text')}",
+    },
+)
+
+EFFECTS = "kommo_projections.command_effects_v1"
+STORY_LINES = 100
+
+VIEWS = (ACTIVITY, RECENT_UPDATES, TASKS, CALLS, COMMANDS)
 """Every view that can be paged."""
 
 
@@ -269,6 +310,50 @@ async def visible(connection: Connection, events: Sequence[uuid.UUID]) -> list[t
     names, versions = [view.projection for view in others], [view.version for view in others]
     rows = await connection.fetch(_VISIBLE, list(events), names, versions)
     return [(row["event_id"], row["account_id"], frozenset(row["folded"])) for row in rows]
+
+
+_COMMAND = f"""
+SELECT {", ".join(COMMANDS.columns)} FROM {COMMANDS.name}
+WHERE command_id = $1 AND ($2::bigint[] IS NULL OR account_id = ANY($2))
+ORDER BY occurred_at DESC, account_id LIMIT 1
+"""  # noqa: S608 - constants of this module
+
+
+async def command(connection: Connection, command_id: str, accounts: Accounts) -> Row | None:
+    """Return the row of a command of these accounts, None where there is none (yet)."""
+    rows = await connection.fetch(_COMMAND, command_id, None if accounts is None else list(accounts))
+    return dict(rows[0]) if rows else None
+
+
+# Whatever shares the correlation id may be thousands of commands: a command's own lines are never lost among them.
+_LINES = f"SELECT {', '.join(ACTIVITY.columns)} FROM {ACTIVITY.name} AS a WHERE a.account_id = $1"  # noqa: S608
+_STORY = f"""
+SELECT DISTINCT ON (occurred_at, sort_key, event_id) * FROM (
+    ({_LINES} AND entity_type = 'command' AND entity_id = $2 ORDER BY occurred_at DESC, sort_key DESC LIMIT $4)
+    UNION ALL
+    ({_LINES} AND correlation_id = $3 ORDER BY occurred_at DESC, sort_key DESC LIMIT $4)
+    UNION ALL
+    (SELECT line.*
+     FROM {EFFECTS} AS e
+     CROSS JOIN LATERAL (
+        {_LINES} AND a.entity_type = e.entity_type AND a.entity_id = e.entity_id AND a.caused_by = e.command_id
+            AND CASE WHEN e.at = timestamptz '1970-01-01 00:00:00Z' THEN a.event_type = e.events
+                     ELSE a.occurred_at >= e.at AND a.occurred_at < e.at + interval '1 second' END
+        LIMIT $4
+     ) AS line
+     WHERE e.account_id = $1 AND e.command_id = $2)
+) AS lines
+ORDER BY occurred_at, sort_key, event_id
+"""  # noqa: S608 - constants of this module
+
+
+async def story(connection: Connection, account: int, command_id: str, correlation_id: str) -> list[Row]:
+    """Return the lines of the activity log that tell of a command, oldest first.
+
+    Its own, those with its correlation id (the newest STORY_LINES), and those of the webhooks that it caused.
+    """
+    rows = await connection.fetch(_STORY, account, command_id, correlation_id, STORY_LINES)
+    return [dict(row) for row in rows]
 
 
 _PROGRESS = """

@@ -17,6 +17,8 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from projections.positions import PositionMoved, Positions, ProjectionStopped, Step
 from projections.projection import Projection, group, label
 from projections.reading import record_ids
+from runtime.classify import describe
+from runtime.failures import log_failure
 from runtime.health import Health
 from runtime.logs import logger
 from runtime.metrics import BATCH_SECONDS, END_TO_END_SECONDS, PROJECTION_STOPPED, WRITE_SECONDS
@@ -31,6 +33,9 @@ from streams.producer import Producer
 from streams.topics import DEADLETTERS, physical
 
 log = logger(__name__)
+
+MOST_FAULTS = 50
+"""Events that may be set aside one after the other, with none written between, before the projection stops."""
 
 _JOINED_SECONDS = 10
 _SLICE = 250  # records read before the event loop gets its turn: about 3 ms
@@ -81,6 +86,7 @@ class Runner:
         self._at: dict[int, int] = {}
         self._to_verify: dict[int, tuple[int, str]] = {}
         self._writing: asyncio.Task[None] | None = None
+        self._faults = 0  # in a row
         self._set_aside_already: set[tuple[int, int]] = set()  # of batches that are not durable yet
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -96,8 +102,8 @@ class Runner:
                 log.error("stopped", projection=self._label, reason=str(error))
                 return
             except (KafkaError, *AWAY) as error:
-                self._health.not_ready(self._label, f"{type(error).__name__}: {error}")
-                log.warning("a server is away, trying again", projection=self._label, error=repr(error))
+                self._health.not_ready(self._label, describe(error))
+                log_failure(log, "a server is away, trying again", error, projection=self._label)
                 await pause(stop, 0.5)
             except Exception as error:
                 # A fault of ours that no one event makes: loud, and tried again, for the log and the rows are as they
@@ -238,7 +244,7 @@ class Runner:
     async def _write(self, reads: Sequence[_Read]) -> None:
         """Write a batch; one that cannot be written for an event's sake is halved until that event is found.
 
-        It is set aside, and the position moves past it: as `database` what PostgreSQL refuses to store, as `internal`
+        It is set aside, and the position moves past it: as `validation` what PostgreSQL refuses to store, as `internal`
         what the projection's code raises over. Everything else is raised: it says nothing about the events.
         """
         try:
@@ -258,8 +264,8 @@ class Runner:
             if len(reads) > 1:
                 await self._halve(reads)
                 return
-            log.exception("a row was refused", projection=self._label)
-            await self._past(reads[0], f"{type(error).__name__}: {error}", ErrorClass.DATABASE)
+            error_class = log_failure(log, "a row was refused", error, projection=self._label, **_place(reads[0]))
+            await self._past(reads[0], describe(error), error_class)
 
     async def _halve(self, reads: Sequence[_Read]) -> None:
         middle = len(reads) // 2
@@ -267,7 +273,16 @@ class Runner:
         await self._write(reads[middle:])
 
     async def _past(self, read: _Read, reason: str, error_class: ErrorClass) -> None:
-        """Set a record aside, then move the position past it: in this order, so that it is never in neither place."""
+        """Set a record aside, then move the position past it: in this order, so that it is never in neither place.
+
+        Raises ProjectionStopped after MOST_FAULTS in a row: then the fault is not the events'.
+        """
+        self._faults += 1
+        if self._faults > MOST_FAULTS:
+            raise ProjectionStopped(
+                f"{MOST_FAULTS} events in a row could not be written, so the fault is the program's: mend it, rebuild "
+                f"{self._label}, and look at `kommo-streams deadletters list --reader {self._label}`"
+            )
         await self._set_aside(read, reason, error_class)
         await self._transact([_Read(read.record, None)])
 
@@ -285,6 +300,8 @@ class Runner:
                 with _folding():
                     await self._projection.write(self._connection, events)
         WRITE_SECONDS.labels(self._label).observe(time.monotonic() - start)
+        if events:
+            self._faults = 0
         for partition, step in steps.items():
             self._at[partition] = step.end
         self._set_aside_already = {place for place in self._set_aside_already if place[1] >= self._at.get(place[0], 0)}

@@ -15,22 +15,22 @@ from typing import Any
 import orjson
 
 from schemas import event, readers
+from schemas.body import JsonBody, read_body
 from schemas.catalogue import UNRECOGNIZED
 from schemas.delivery import Delivery
 from schemas.errors import ErrorClass
 from schemas.event import Origin, TimeSource
-from schemas.form import MAX_DEPTH, Form, FormError, check_size, parse_form
+from schemas.form import Form, FormError, parse_form
 from schemas.identity import event_id
 from schemas.readers import ItemError, Reading
-from schemas.salesbot import claimed_account, read_widget_request
-from schemas.wire import as_lists, deeper_than, unix_seconds
+from schemas.salesbot import named_accounts, read_widget_request
+from schemas.wire import as_lists, unix_seconds
 
 REVISION = 1
 """Which reading this decoder gives; a decoder that reads an old delivery otherwise has the next one."""
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024 - 64 * 1024  # what fits into kommo.events with its headers
 
-_NO_JSON = object()
 _DAY_US = 86_400_000_000
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ACCOUNT = re.compile(r"[1-9][0-9]{0,18}")
@@ -70,14 +70,15 @@ def decode(delivery: Delivery, *, origin: Origin = "live") -> Decoded:
     """Return the events of a delivery and what could not become one; never raises for anything in the body."""
     result = Decoded()
     try:
-        check_size(delivery.body)
         if delivery.door == "integration-disabled":
             reading = readers.read_disabled_integration(parse_form(delivery.body))
             _Encoder(delivery, origin, None, result).encode(0, "", reading)
-        elif (value := _json(delivery)) is not _NO_JSON:
-            _decode_json(value, delivery, origin, result)
+            return result
+        body = read_body(delivery.body, delivery.content_type)
+        if isinstance(body, JsonBody):
+            _decode_json(body, delivery, origin, result)
         else:
-            _decode_form(parse_form(delivery.body), delivery, origin, result)
+            _decode_form(body, delivery, origin, result)
     except (FormError, ItemError) as error:
         result.rejections.append(Rejection("", str(error), ErrorClass.VALIDATION))
     return result
@@ -85,23 +86,22 @@ def decode(delivery: Delivery, *, origin: Origin = "live") -> Decoded:
 
 def named_account(delivery: Delivery) -> int | None:
     """Return the account that a delivery's body names; None where it names none, or cannot be read."""
-    named: Any = None
     try:
-        check_size(delivery.body)
-        if (value := _json(delivery)) is not _NO_JSON:
-            reading = read_widget_request(value)
-            named = claimed_account(reading) if reading else None
-        else:
-            block = parse_form(delivery.body).get("account")
-            named = block.get("id") if type(block) is dict else None
+        body = read_body(delivery.body, delivery.content_type)
     except FormError:
         return None
-    return int(named) if type(named) is str and _ACCOUNT.fullmatch(named) and int(named) < 2**63 else None
+    named = next(named_accounts(body.value), "") if isinstance(body, JsonBody) else _named(body)
+    return int(named) if _ACCOUNT.fullmatch(named) and int(named) < 2**63 else None
+
+
+def _named(form: Form) -> str:
+    block = form.get("account")
+    named = block.get("id") if type(block) is dict else None
+    return named if type(named) is str else ""
 
 
 def _decode_form(form: Form, delivery: Delivery, origin: Origin, result: Decoded) -> None:
-    named = form["account"].get("id") if type(form.get("account")) is dict else None
-    if type(named) is str and _of_another(named, delivery, result):
+    if _of_another(_named(form), delivery, result):
         return
     account, form = _account(form)
     encoder = _Encoder(delivery, origin, account, result)
@@ -112,8 +112,6 @@ def _decode_form(form: Form, delivery: Delivery, origin: Origin, result: Decoded
             result.rejections.append(Rejection(_place(path), str(error), ErrorClass.VALIDATION))
         else:
             encoder.encode(number, _place(path), reading)
-    if not result.events and not result.rejections:
-        result.rejections.append(Rejection("", "an empty body", ErrorClass.VALIDATION))
 
 
 def _of_another(named: str, delivery: Delivery, result: Decoded) -> bool:
@@ -124,29 +122,13 @@ def _of_another(named: str, delivery: Delivery, result: Decoded) -> bool:
     return True
 
 
-def _json(delivery: Delivery) -> Any:
-    """Return the value of a JSON body, _NO_JSON for any other. Raises FormError for JSON that is broken or too deep."""
-    declared = delivery.content_type[:16].lower() == "application/json"
-    if not declared and delivery.body[:1] not in (b"{", b"["):
-        return _NO_JSON
-    try:
-        value = orjson.loads(delivery.body)
-    except orjson.JSONDecodeError as error:
-        if declared:
-            raise FormError(f"not JSON, though its content type says so: {error}") from None
-        return _NO_JSON
-    if deeper_than(MAX_DEPTH, value):
-        raise FormError(f"JSON nested deeper than {MAX_DEPTH} levels")
-    return value
-
-
-def _decode_json(value: Any, delivery: Delivery, origin: Origin, result: Decoded) -> None:
-    reading = read_widget_request(value)
-    if reading is None:
-        whole = {"json": value}
-        reading = Reading("json/-", None, {"fields": whole}, [readers.Occurrence(UNRECOGNIZED, whole)])
-    elif _of_another(claimed_account(reading), delivery, result):
+def _decode_json(body: JsonBody, delivery: Delivery, origin: Origin, result: Decoded) -> None:
+    if any(_of_another(named, delivery, result) for named in named_accounts(body.value)):
         return
+    reading = read_widget_request(body)
+    if reading is None:
+        data = {"fields": {"json": body.value}}
+        reading = Reading("json/-", None, data, [readers.Occurrence(UNRECOGNIZED, {"json": body.wire()})])
     _Encoder(delivery, origin, None, result).encode(0, "", reading)
 
 

@@ -18,14 +18,22 @@ Form: TypeAlias = dict[str, Any]
 MAX_PAIRS = 20_000
 MAX_DEPTH = 64  # PHP's max_input_nesting_level
 MAX_NESTS = 25_000
-"""Dictionaries in one body. An honest one has fewer than pairs; 1 MiB of brackets would make 350,000."""
+MAX_BRACKETS = 100_000
+"""Bounds of one body, beside MAX_BODY_BYTES: pairs, levels of a key, dictionaries, opening brackets.
+
+Kommo sends one item in 0.2 to 4 KiB. The bounds let pass what it never sent: 250 items, the most that its API takes at
+once, of 40 fields each are 10,000 pairs; and 1 MiB full of custom fields as Kommo writes them (id, name and value of
+each) is 118 items of 40, with 14,000 pairs, 14,000 dictionaries, 80,000 brackets and 8 levels. But 1 MiB of brackets
+alone would be 350,000 dictionaries, and cost seconds. All is counted before any name or value is read, so what is past
+a bound costs little more than its bytes.
+"""
 
 _MAX_KEYS = 20_000
 _MAX_KEY_CHARACTERS = 256
 _MAX_HEAD_CHARACTERS = 512
 _MAX_VALUES = 20_000
 _MAX_VALUE_CHARACTERS = 96
-_LARGE = 64 * 1024  # bytes; Kommo's bodies have 0.2 to 4 KiB
+_LARGE = 2 * MAX_NESTS  # characters; a smaller body has fewer nests than MAX_NESTS, for each has two brackets
 
 _CONTROL = bytes([*range(0x20), 0x7F])
 _A_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
@@ -34,6 +42,9 @@ _MAX_NUMBER = 2**63 - 1
 _NO_INDEX = ("", *" \t\n\r\v\f")
 _MANGLED = str.maketrans(" .[", "___")
 _LEVELS = re.compile(r"(?:\[[^\]]*+\])++")  # what stands behind the last of them is no part of the key
+_LEADING = re.compile("^(?:[ +]|%20)+")
+_SPACE = ("", *" +", *(f"%{code}" for code in ("20", "09", "0A", "0a", "0B", "0b", "0C", "0c", "0D", "0d")))
+_APPENDED = frozenset(f"{space}]" for space in _SPACE)  # what stands behind the bracket of a `[]`
 _ESCAPES = re.compile("(?:%[0-9A-Fa-f]{2})+")
 _DIGITS = "0123456789abcdefABCDEF"
 _ESCAPED = {f"%{high}{low}": chr(int(high + low, 16)) for high in _DIGITS for low in _DIGITS}
@@ -42,6 +53,10 @@ _BYTES_AS_TEXT = {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)
 
 class FormError(ValueError):
     """A body that is not a form, or is past a bound; the message says where and which."""
+
+
+class ControlCharacterError(FormError):
+    """A body with a raw control character: no sender of forms writes one."""
 
 
 _Path: TypeAlias = tuple[str | None, ...]  # None is PHP's `[]`: the next free number
@@ -105,7 +120,6 @@ class _Nests:
         self.root: Form = {}
         self.made: dict[int, Form] = {_ROOT: self.root}
         self._ways = ways
-        self._count = 0
         self._numbered: dict[int, tuple[Form, int, int | None]] = {}
 
     def make(self, node: int) -> Form:
@@ -120,9 +134,6 @@ class _Nests:
         if type(found) is dict:
             child: Form = found
         else:
-            self._count += 1
-            if self._count > MAX_NESTS:
-                raise FormError(f"more than {MAX_NESTS} nested keys in one body")
             child = parent[name] = {}
         if node not in self._ways.fleeting:  # `a[][b]` is a new one each time
             self.made[node] = child
@@ -157,7 +168,7 @@ def parse_form(body: bytes) -> Form:
 
     Later pairs win over earlier ones on the same path, values are percent-decoded once, and bytes that are not
     UTF-8 stay readable as \\xNN. Raises FormError for raw control characters, and for a body past a bound:
-    MAX_BODY_BYTES, MAX_PAIRS, MAX_DEPTH, MAX_NESTS.
+    MAX_BODY_BYTES, MAX_PAIRS, MAX_DEPTH, MAX_NESTS, MAX_BRACKETS.
 
     What differs from PHP, so that nothing vanishes: PHP drops keys that are too deep, pairs past max_input_vars, and
     `a[]` after `a[9223372036854775807]` (here it is the next number); it takes control characters, which no form has.
@@ -166,9 +177,9 @@ def parse_form(body: bytes) -> Form:
     text = _body_text(body)
     if text.count("&") >= MAX_PAIRS:
         raise FormError(f"more than {MAX_PAIRS} pairs in one body")
-    pairs = text.split("&")
     if len(text) > _LARGE:
-        _refuse_depth(pairs)
+        _check_brackets(text)
+    pairs = text.split("&")
     if _ways.full():
         _ways = _Ways()
     ways = _ways
@@ -226,15 +237,51 @@ def _body_text(body: bytes) -> str:
     check_size(body)
     body = body.rstrip(b"\r\n")
     if len(body.translate(None, _CONTROL)) < len(body) and (found := _A_CONTROL.search(body)):  # searched, it is slower
-        raise FormError(f"not a form: control character 0x{found[0][0]:02x} at position {found.start()}")
+        raise ControlCharacterError(f"not a form: control character 0x{found[0][0]:02x} at position {found.start()}")
     return body.decode("latin-1")
 
 
-def _refuse_depth(pairs: list[str]) -> None:
-    """Look for a key that is too deep before any work is done for those before it."""
-    for pair in pairs:
-        if pair.count("[") + pair.count("%5B") + pair.count("%5b") >= MAX_DEPTH:
-            key_path(_decoded(pair.partition("=")[0]))
+def _check_brackets(text: str) -> None:
+    """Raise FormError for too many brackets, levels or nests in a body's text, before its names are read.
+
+    It may count more than there are, never less: brackets count in values too, a bracket that is not closed counts as a
+    nest, one whose name is spelled in two ways (`a`, `%61`) as two, and those of a key that is longer than any of
+    Kommo's each time it comes.
+    """
+    if text.count("[") + text.count("%5B") + text.count("%5b") > MAX_BRACKETS:
+        raise FormError(f"more than {MAX_BRACKETS} brackets in one body")
+    # No other escape makes a bracket, and a bracket makes no other escape.
+    text = text.replace("%5B", "[").replace("%5b", "[").replace("%5D", "]").replace("%5d", "]")
+    # Of each nest, written like the keys in it but for their last bracket: how many are made each time it is named,
+    # which is none after the first time, unless there is a `[]` in it.
+    made = {"": 0}
+    nests = 0
+    for pair in text.split("&"):
+        key = pair.partition("=")[0]
+        head = key.rpartition("[")[0]
+        again = made.get(head)
+        if again is None:
+            levels = head.count("[") + 1
+            if levels >= MAX_DEPTH:
+                key_path(_LEADING.sub("", key).partition("%00")[0])  # refuses it, if all its brackets open a level
+            if levels >= MAX_DEPTH or len(head) > _MAX_HEAD_CHARACTERS:
+                again = levels
+            else:
+                new = []
+                around = head
+                while (again := made.get(around)) is None:
+                    nest = around
+                    around, _, name = nest.rpartition("[")
+                    new.append((nest, name))
+                for nest, name in reversed(new):
+                    if again or name in _APPENDED:
+                        again += 1
+                    else:
+                        nests += 1
+                    made[nest] = again
+        nests += again
+        if nests > MAX_NESTS:
+            raise FormError(f"more than {MAX_NESTS} nested keys in one body")
 
 
 def _decoded(raw: str) -> str:

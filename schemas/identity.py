@@ -16,7 +16,8 @@ def event_id(account_id: int, event_type: str, subject: str, fields: Any) -> str
 
     Hashed is the JSON array [account, type, subject, fields] in UTF-8, keys sorted, without white space. `fields` are
     the wire texts of the type's identity fields as nested dictionaries of texts, never parsed values: a model that
-    learns a field, or a number that is read another way, must not change an id.
+    learns a field, or a number that is read another way, must not change an id. Of a JSON body they are its values as
+    JsonBody.wire gives them (schemas/body.py): texts, and numbers in the digits that they were written in.
     """
     text = orjson.dumps([account_id, event_type, subject, fields], option=orjson.OPT_SORT_KEYS)
     digest = bytearray(hashlib.sha256(text).digest()[:16])

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from schemas.body import deeper_than
 from schemas.catalogue import EVENT_TYPES, EventType
 from schemas.form import MAX_DEPTH
 from schemas.models import (
@@ -28,7 +29,7 @@ from schemas.models import (
     Task,
     Unsorted,
 )
-from schemas.wire import Wire, as_lists, as_model, deeper_than, number, text_time, unix_seconds
+from schemas.wire import Wire, as_lists, as_model, number, text_time, unix_seconds
 
 Changes = dict[str, dict[str, Any]]
 
@@ -327,8 +328,11 @@ def _note(key: str, item: Any) -> Reading | None:
         return Reading(subject, time_us, data, [Occurrence(EVENT_TYPES["kommo.note.added"], outer)])
     call, identity = _call(direction, note, outer)
     found = [Occurrence(EVENT_TYPES["kommo.call.logged"], identity)]
-    if call.get("link"):
-        found.append(Occurrence(EVENT_TYPES["kommo.call.recorded"], {"call": identity, "LINK": call["link"]}))
+    link = call.get("link")
+    if link:
+        # A link that is no text is named by the text it stands in: what it is read as must not name it.
+        named = {"call": identity, "LINK": link if type(link) is str else note["text"]}
+        found.append(Occurrence(EVENT_TYPES["kommo.call.recorded"], named))
     return Reading(subject, time_us, {"call": as_model(Call, call), **data}, found)
 
 

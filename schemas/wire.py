@@ -53,12 +53,6 @@ def as_lists(value: Any) -> Any:
     return {key: as_lists(item) if type(item) is dict else item for key, item in value.items()}
 
 
-def deeper_than(levels: int, value: Any) -> bool:
-    """Return whether a JSON value nests deeper than this; it looks no deeper itself."""
-    children = value.values() if type(value) is dict else value if type(value) is list else ()
-    return any(levels == 0 or deeper_than(levels - 1, child) for child in children)
-
-
 @functools.cache
 def _number_fields(model: type[BaseModel]) -> frozenset[str]:
     """The fields of a model that are numbers, from its annotations."""

@@ -5,7 +5,6 @@ It starts fast: what only some of its ways need is imported there.
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import hashlib
 import os
@@ -13,7 +12,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -51,6 +50,15 @@ class _Received(click.ParamType):
         return microseconds
 
 
+class _File(click.Path):
+    """A file, a folder, or `-`; an empty name would be the folder one is in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value:
+            self.fail("a name is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.command()
 @click.option("--form", "as_form", is_flag=True, help="The nested form instead of its events, one body a line.")
 @click.option(
@@ -65,23 +73,26 @@ class _Received(click.ParamType):
     help="When the gateway got it, in UTC if it names no zone.  [default: the file's modification time; from a pipe "
     "2100-01-01T00:00:00Z]",
 )
-@click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("files", nargs=-1, metavar="[FILE]...", type=_File(readable=False, path_type=Path, allow_dash=True))
 def decode(as_form: bool, account: int | None, received_at: int | None, files: tuple[Path, ...]) -> None:
     """Say what a webhook's body becomes.
 
     That is its events as they would lie in kommo.events, one a line. A FILE holds one body, as it came; a new line at
     its end is no part of it. A folder stands for the files in it, in the order of their names, and no FILE or `-` for
     standard input. What would become a dead letter goes to standard error, with its body, item, reason and error class,
-    and the rest goes on.
+    and the rest goes on; so does a body that is no webhook's at all, with what it looks like and what to do.
 
     The same file gives the same output: the delivery id is made from the body's bytes.
 
-    Exit code: 0 all decoded, 1 something could not be decoded, 2 wrong arguments, or a file that cannot be read or
-    output that cannot be written.
+    Exit code, with --form too: 0 all decoded, 1 something could not be decoded (an empty body is), 2 wrong arguments,
+    nothing to read, a file or folder that cannot be read, or output that cannot be written.
     """
     code = 0
     if sys.stdout is None:
         _say("there is no standard output to write to")
+        sys.exit(_WRONG)
+    if not files and sys.stdin is not None and sys.stdin.isatty():
+        _say("nothing to read: name a FILE or a folder, send a body through a pipe, or give - to type one in")
         sys.exit(_WRONG)
     try:
         for path in files or (Path("-"),):
@@ -150,13 +161,10 @@ def _events(body: bytes, account: int | None, received_us: int) -> _Written:
 def _form(body: bytes) -> list[bytes]:
     import orjson
 
-    from schemas.form import check_size, parse_form
+    from schemas.body import JsonBody, read_body
 
-    check_size(body)
-    if body[:1] in (b"{", b"["):  # a salesbot's: nested as it is
-        with contextlib.suppress(orjson.JSONDecodeError):
-            return [orjson.dumps(orjson.loads(body))]
-    return [orjson.dumps(parse_form(body))]
+    found = read_body(body)
+    return [orjson.dumps(found.value if isinstance(found, JsonBody) else found)]
 
 
 def _written(body: bytes, as_form: bool, account: int | None, received_us: int) -> _Written:

@@ -99,9 +99,17 @@ class Attempt:
         answer = await self.api.request(method, path, json=json, before_send=self.before_write)
         return answer.body
 
-    async def read(self, path: str) -> Any:
-        """Read, and return the body; None where there is nothing."""
-        return (await self.api.request("GET", path)).body
+    async def read(self, path: str) -> Json | None:
+        """Read an entity; None where it is not there. Raises KommoError, also for an answer that is no entity.
+
+        An answer that says less than Kommo's does must not pass for an entity that was never changed.
+        """
+        answer = await self.api.request("GET", path)
+        if answer.body is None:
+            return None
+        if not isinstance(answer.body, dict) or type(answer.body.get("updated_at")) is not int:
+            raise KommoError.unreadable(f"GET {path}", answer.status, "an answer that is no entity")
+        return answer.body
 
     async def since(self) -> int:
         """Return the moment since when the effect may be there, in unix seconds of Kommo's clock."""
@@ -118,7 +126,10 @@ class Attempt:
         named = {name: sent[name] for name in _NAMES if name in sent}
         found = Candidates([], [])
         async for page in self.api.pages(path, params):
-            for item in embedded(page, path.rpartition("/")[2]):
+            items = embedded(page, path.rpartition("/")[2])
+            if not items:  # of a list that is empty Kommo says 204: this is half an answer
+                raise KommoError.unreadable(f"GET {path}", 200, "a page without entities")
+            for item in items:
                 by_us = user_id is None or item.get("created_by") == user_id
                 fresh = int(item.get("created_at") or 0) >= since and item.get("id") not in taken
                 if by_us and fresh and says(item, sent):
@@ -210,7 +221,7 @@ class _CreateLead:
         if contact_id is None:
             return False
         contact = await attempt.read(f"/contacts/{contact_id}")
-        return bool(contact) and says(contact, wanted)
+        return contact is not None and says(contact, wanted)
 
     @staticmethod
     def _entities(lead: Json) -> dict[str, int]:
@@ -257,9 +268,9 @@ class _Update:
         entity_id = self._id(attempt)
         since = await attempt.since()
         item = await attempt.read(f"/{self.kind}/{entity_id}")
-        updated_at = int((item or {}).get("updated_at") or 0)
-        if updated_at < since:
+        if item is None or item["updated_at"] < since:
             return None
+        updated_at = int(item["updated_at"])
         if says(item, self._body(attempt.claimed.command.action)):
             return Succeeded({self._entity: entity_id}, updated_at, found=True)
         if updated_at <= int(item.get("created_at") or 0):

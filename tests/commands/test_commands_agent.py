@@ -309,3 +309,19 @@ async def test_an_account_whose_kommo_is_down_costs_a_probe_and_does_not_hold_up
     )
     assert 1 <= attempts <= 10  # five failures in a row open the circuit
     assert down.effects() == []
+
+
+@pytest.mark.parametrize("kind", ["thin", "malformed"])
+async def test_half_an_answer_to_a_look_does_not_pass_for_nothing_done(home: House, kind: str) -> None:
+    lead_id = await made_lead(home)
+    made_at = home.effects("created")[-1].received_at
+    assert await eventually(lambda: time.time() > made_at + 1.1)
+    change = Command.make(UpdateLead(lead_id=lead_id, price=5), account_id=home.account)
+    for command in (change, home.lead("Looked for", price=3)):
+        before = len(home.effects())
+        home.trouble(hung_after=1.0, hang_seconds=30)
+        await home.ask(command)
+        assert await eventually(lambda before=before: len(home.effects()) == before + 1)  # type: ignore[misc]
+        home.trouble(methods=("GET",), most=2, **{kind: 1.0})
+        await home.until(command, "succeeded")
+        assert len(home.effects()) == before + 1

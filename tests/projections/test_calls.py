@@ -345,7 +345,7 @@ def readings(draw: st.DrawFn) -> list[LoggedEvent]:
                     f"event-{number}",
                     moment(draw(st.integers(1, 3))),
                     f"1-{receipt * 1_000_000:016d}-{draw(st.integers(0, 1)):06d}",
-                    True,
+                    "kommo",
                     draw(st.sampled_from([1, 1, 1, 2])),
                     "",
                     data,

@@ -491,7 +491,7 @@ async def test_what_postgresql_refuses_is_found_set_aside_and_the_rest_is_writte
     letters = [(read_headers(letter.headers), letter.value) for letter in await dead_letters(log)]
     for reader in ("activity_log.v2", "recent_updates.v1"):
         own = [(told["error_class"], value) for told, value in letters if told["reader"] == reader]
-        assert sorted(own) == sorted(("database", value) for value in refused)
+        assert sorted(own) == sorted(("validation", value) for value in refused)
     assert len(letters) == 6
 
 
@@ -635,6 +635,21 @@ async def test_an_event_over_which_a_fold_fails_is_found_set_aside_and_the_rest_
         assert lines[0]["correlation_id"] == event["correlationid"]
 
 
+async def test_a_fault_that_every_event_meets_stops_the_projection(
+    log: Settings, connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.runner.MOST_FAULTS", 5)
+    records = news(40, of=3)
+    good = records[6]  # the count is of those in a row
+    await publish(log, records)
+    async with run(log, Failing({_id(record) for record in records if record is not good})) as health:
+        await eventually(lambda: "5 events in a row" in health.reasons.get("counting.v1", ""))
+    letters = await dead_letters(log)
+    assert 5 <= len(letters) <= 11
+    written, _ = await Counting.counted(connection)
+    assert await position(connection, "counting") == len(letters) + written
+
+
 def _original(told: dict[str, str]) -> str:
     return f"{told['topic']}/{told['partition']}/{told['offset']}"
 
@@ -644,15 +659,16 @@ async def test_a_fault_in_the_midst_of_a_copy_leaves_the_connection_sound(
 ) -> None:
     """The rows of a copy are made while it runs: what is raised there ends it half way."""
 
-    def fails_over_one(event: LoggedEvent) -> Any:
-        if event.data["lead"]["id"] == 5:
+    records = news(3000, of=7)
+    bad = {_id(record): record.value or b"" for record in records[700::900]}
+
+    def fails_over_some(event: LoggedEvent) -> Any:
+        if event.event_id in bad:
             raise RuntimeError("nobody foresaw this")
         return tell(event)
 
-    monkeypatch.setattr("projections.activity_log.tell", fails_over_one)
-    records = news(3000, of=7)
+    monkeypatch.setattr("projections.activity_log.tell", fails_over_some)
     await publish(log, records)
-    bad = [record.value for record in records if record.key.endswith(b"/5")]
     async with run(log) as health:
         await has_lines(connection, 3000 - len(bad))
         await eventually(lambda: not health.reasons)
@@ -662,7 +678,7 @@ async def test_a_fault_in_the_midst_of_a_copy_leaves_the_connection_sound(
 
         await eventually(all_read, 60)
         assert not health.reasons
-    assert sorted(letter.value for letter in await dead_letters(log)) == sorted(bad)
+    assert sorted(letter.value for letter in await dead_letters(log)) == sorted(bad.values())
 
 
 @pytest.mark.parametrize(
@@ -703,20 +719,32 @@ async def test_what_a_server_raises_in_a_fold_is_tried_again_and_nothing_is_set_
     assert await dead_letters(log) == []
 
 
-async def test_a_fault_on_a_connection_that_was_lost_is_not_the_events(log: Settings, connection: Any) -> None:
+@pytest.mark.parametrize("where", ["prepare", "write"])
+async def test_a_fault_on_a_connection_that_was_lost_is_not_the_events(
+    log: Settings, connection: Any, where: str
+) -> None:
     class LosesIt(Counting):
         left = 1
 
-        async def write(self, own: Any, events: Sequence[LoggedEvent]) -> None:
-            await super().write(own, events)
-            if self.left:
+        def _lose(self, own: Any, here: str) -> None:
+            if self.left and here == where:
                 self.left -= 1
                 own.terminate()
                 raise RuntimeError("unable to perform operation on a closed transport")
 
+        async def prepare(self, own: Any, events: Sequence[LoggedEvent]) -> None:
+            await super().prepare(own, events)
+            self._lose(own, "prepare")
+
+        async def write(self, own: Any, events: Sequence[LoggedEvent]) -> None:
+            await super().write(own, events)
+            self._lose(own, "write")
+
     await publish(log, news(1))
-    async with run(log, LosesIt()):
+    projection = LosesIt()
+    async with run(log, projection):
         await _counted(connection, 1)
+    assert projection.left == 0
     assert await Counting.counted(connection) == (1, 1)
     assert await dead_letters(log) == []
 

@@ -27,7 +27,7 @@ from typing import Any
 
 import click
 
-from schemas.catalogue import EVENT_TYPES
+from schemas.catalogue import WEBHOOK_TYPES
 from schemas.decoder import Decoded
 from schemas.delivery import Delivery, Door
 from schemas.errors import ErrorClass
@@ -92,9 +92,9 @@ def starts() -> list[Start]:
         body = path.read_bytes()
         named = re.search(rb"account%5Bid%5D=(\d+)|account\[id\]=(\d+)", body)
         found.append(Start(body, int(named[1] or named[2]) if named else ACCOUNT_ID))
-    for kind in EVENT_TYPES.values():
+    for kind in WEBHOOK_TYPES.values():
         json = kind.example.startswith("{")
-        door = kind.door
+        door = kind.door or "webhook"
         found.append(Start(kind.example.encode(), content_type="application/json" if json else "", door=door))
     return found + [Start(sent.body) for sent in islice(deliveries(7, ACCOUNT_ID, 1_789_000_000), 300)]
 

@@ -214,16 +214,6 @@ def test_other_json_is_kept(value: Any) -> None:
         assert event["data"]["fields"] == {"json": value}
 
 
-def test_what_only_looks_like_json() -> None:
-    broken = delivery(b'{"a":')
-    assert [event["type"] for event in events(broken)] == [UNRECOGNIZED.name]
-    reason, _ = refusal(replace(broken, content_type="application/json"))
-    assert "not JSON" in reason
-    deep = b"[" * 200 + b"]" * 200
-    reason, _ = refusal(replace(delivery(deep), content_type="application/json"))
-    assert "64 levels" in reason
-
-
 def test_a_disabled_integration() -> None:
     given = replace(delivery(f"client_uuid=01d0-43c8&account_id={ACCOUNT_ID}".encode()), door="integration-disabled")
     [event] = events(given)

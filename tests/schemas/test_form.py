@@ -16,7 +16,8 @@ from schemas import form
 from schemas.decoder import decode
 from schemas.delivery import MAX_BODY_BYTES
 from schemas.errors import ErrorClass
-from schemas.form import MAX_DEPTH, MAX_NESTS, MAX_PAIRS, FormError, key_path, parse_form
+from schemas.form import MAX_BRACKETS, MAX_DEPTH, MAX_NESTS, MAX_PAIRS, FormError, key_path, parse_form
+from tests.schemas.floods import MAX_SECONDS, floods, seconds
 from tests.schemas.make_php_vectors import VECTORS, bodies
 from tests.schemas.support import PROPERTY, delivery, encoded
 
@@ -184,15 +185,22 @@ NOISE = 4
 """How much longer than on a quiet machine a body may take before a test fails."""
 
 
-def each(write: Callable[[int], bytes], last: bytes = b"") -> bytes:
+def each(write: Callable[[int], bytes], last: bytes = b"", pairs: int = MAX_PAIRS) -> bytes:
     """As many pairs as allowed, each written from its number, in 1 MiB; and a last one."""
-    body = b"&".join(write(number) for number in range(MAX_PAIRS - (1 if last else 0)))
+    body = b"&".join(write(number) for number in range(pairs - (1 if last else 0)))
     if len(body) + len(last) >= MIB:
         body = body[: MIB - len(last) - 1].rpartition(b"&")[0]
     return body + b"&" + last if last else body
 
 
+def within(write: Callable[[int], bytes]) -> bytes:
+    """As many of these pairs as the brackets in them allow."""
+    pair = write(0)
+    return each(write, pairs=min(MAX_PAIRS, MAX_BRACKETS // (pair.count(b"[") + pair.lower().count(b"%5b"))))
+
+
 DEEP = b"a" + b"[b]" * MAX_DEPTH + b"=1"
+NESTS, BRACKETS = f"more than {MAX_NESTS} nested keys", f"more than {MAX_BRACKETS} brackets"
 
 PAST: dict[str, tuple[bytes, str]] = {
     "size": (b"a=1&" * (MIB // 4) + b"b", f"a body of more than {MIB} bytes"),
@@ -203,22 +211,25 @@ PAST: dict[str, tuple[bytes, str]] = {
     "pairs": (b"&" * MIB, f"more than {MAX_PAIRS} pairs"),
     "pairs that differ": (b"&".join(b"%x=%%41%%42" % n for n in range(MAX_PAIRS + 1)), f"more than {MAX_PAIRS} pairs"),
     "depth": (DEEP, f"deeper than {MAX_DEPTH} levels"),
-    "depth of all there is": (b"a" + b"[b]" * ((MIB - 1) // 3), f"deeper than {MAX_DEPTH} levels"),
-    "depth in brackets alone": (b"a" + b"[]" * ((MIB - 1) // 2), f"deeper than {MAX_DEPTH} levels"),
     "depth at the end": (each(lambda n: b"%05d[x]=%%41b%%41b%%41b%%41b%%41b" % n, DEEP), "deeper than"),
-    "depth after long keys": (each(lambda n: b"a" + b"[b]" * 50 + b"[%05d]=" % n, DEEP), "deeper than"),
+    "depth after long keys": (each(lambda n: b"a" + b"[b]" * 50 + b"[%05d]=" % n, DEEP, 1900), "deeper than"),
     "depth, encoded": (each(lambda n: b"%05d[x]=%%41b%%41b" % n, DEEP.replace(b"[", b"%5b")), "deeper than"),
-    "nests, far apart": (each(lambda n: b"%05d" % n + b"[x]" * 15 + b"="), f"more than {MAX_NESTS} nested keys"),
-    "nests, deep": (each(lambda n: b"a%d" % n + b"[b]" * 60 + b"="), f"more than {MAX_NESTS} nested keys"),
-    "nests, two a pair": (each(lambda n: b"%05d[x][y]=" % n + b"%61b" * 7), f"more than {MAX_NESTS} nested keys"),
-    "nests, encoded": (each(lambda n: b"%05d" % n + b"%5Bx%5D" * 5 + b"="), f"more than {MAX_NESTS} nested keys"),
-    "nests, encoded names": (
-        each(lambda n: b"%%61%05d%%5bx%%5d%%5b%%61%%5d=" % n),
-        f"more than {MAX_NESTS} nested keys",
-    ),
-    "nests appended": (each(lambda n: b"a" + b"[]" * 24 + b"="), f"more than {MAX_NESTS} nested keys"),
-    "nests appended below numbers": (each(lambda n: b"a[%05d]" % n + b"[]" * 20 + b"="), "nested keys"),
-    "nests replaced": (each(lambda n: b"a" + b"[b]" * 60 + b"=1&a=1"), f"more than {MAX_NESTS} nested keys"),
+    "depth, after spaces": (each(lambda n: b"+%%20+[%05d]=" % n, b"+%20" + DEEP), "deeper than"),
+    "brackets": (b"a" + b"[b]" * ((MIB - 1) // 3), BRACKETS),
+    "brackets of appended ones": (b"a" + b"[]" * ((MIB - 1) // 2), BRACKETS),
+    "brackets, far apart": (each(lambda n: b"%05d" % n + b"[x]" * 15 + b"="), BRACKETS),
+    "brackets, encoded": (each(lambda n: b"a%d" % n + b"%5bb%5D" * 16 + b"="), BRACKETS),
+    "brackets in a value": (b"a=" + b"%5B[" * (MAX_BRACKETS // 2 + 1), BRACKETS),
+    "nests, two a pair": (each(lambda n: b"%05d[x][y]=" % n + b"%61b" * 7), NESTS),
+    "nests, five a pair": (each(lambda n: b"%05d" % n + b"[x]" * 5 + b"="), NESTS),
+    "nests, deep": (each(lambda n: b"a%d" % n + b"[b]" * 60 + b"=", pairs=1600), NESTS),
+    "nests, encoded": (each(lambda n: b"%05d" % n + b"%5Bx%5D" * 5 + b"="), NESTS),
+    "nests, encoded names": (each(lambda n: b"%%61%05d%%5bx%%5d%%5b%%61%%5d=" % n), NESTS),
+    "nests appended": (each(lambda n: b"a" + b"[]" * 5 + b"="), NESTS),
+    "nests appended, with spaces": (each(lambda n: b"a[+][ ][%20][%0a][%0D]="), NESTS),
+    "nests appended below numbers": (each(lambda n: b"a[%05d]" % n + b"[]" * 4 + b"="), NESTS),
+    "nests, unclosed": (b"a" + b"[" * MAX_BRACKETS + b"=", NESTS),
+    "nests below an appended": (each(lambda n: b"a[][b][c][d]="), NESTS),
 }
 
 WITHIN: dict[str, bytes] = {
@@ -233,20 +244,21 @@ WITHIN: dict[str, bytes] = {
     "one value that is not UTF-8": b"a=" + b"\xff" * (MIB - 2),
     "one value that is not UTF-8, encoded": b"a=" + b"%ff" * (MIB // 3 - 1),
     "one value of which every other byte is not UTF-8": b"a=" + b"\xffa" * (MIB // 2 - 1),
-    "a name of brackets": b"a" + b"[" * (MIB - 1),
+    "a name of brackets": b"a" + b"[" * MAX_NESTS + b"x" * (MIB - 1 - MAX_NESTS),
     "a name of closing brackets": b"a" + b"]" * (MIB - 1),
-    "unclosed": each(lambda n: b"a[%05d" % n + b"[[[[[[[[" * 4 + b"="),
-    "keys below one": each(lambda n: b"a" + b"%5Bx%5D" * 4 + b"[%05d]=%%61b" % n),
-    "long keys below one": each(lambda n: b"a" + b"[b]" * 60 + b"[%05d]=" % n),
-    "long encoded keys below one": each(lambda n: b"a" + b"%5bb%5d" * 62 + b"[%05d]=" % n),
-    "keys with something behind": each(lambda n: b"a[b[c][d][e][f][g][h][i][j][k]%05d=1" % n),
+    "unclosed": each(lambda n: b"a[%05d=" % n + b"%5B" * 4),
+    "keys below one": within(lambda n: b"a" + b"%5Bx%5D" * 4 + b"[%05d]=%%61b" % n),
+    "long keys below one": within(lambda n: b"a" + b"[b]" * 60 + b"[%05d]=" % n),
+    "long encoded keys below one": within(lambda n: b"a" + b"%5bb%5d" * 62 + b"[%05d]=" % n),
+    "keys with something behind": within(lambda n: b"a[b[c][d][e][f][g][h][i][j][k]%05d=1" % n),
     "appended": each(lambda n: b"a[]=1"),
     "appended between names": each(lambda n: b"a[]=1" if n % 2 else b"a[x%d]=2" % n),
     "appended between numbers": each(lambda n: b"a[]=1" if n % 2 else b"a[%d]=2" % (9 * n)),
-    "nests appended": each(lambda n: b"a[][b]=1"),
+    "nests appended": each(lambda n: b"a[][b]=1", pairs=MAX_NESTS // 2),
     "names below an appended": each(lambda n: b"a=1" if n % 3 else b"a[][b][%05d]=1" % n),
     "replaced": each(lambda n: b"a[b]=1" if n % 2 else b"a[b][c]=1"),
     "replaced beside long keys": each(lambda n: (b"a" + b"[b]" * 5 + b"[%05d]=" % n, b"z[a]=", b"z=")[n % 3]),
+    "replaced, deep": within(lambda n: b"a" + b"[b]" * 60 + b"=1&a=1"),
     "as many nests as allowed": each(lambda n: b"%05d[x][y]=" % n if n < MAX_NESTS // 2 else b"a="),
 }
 
@@ -267,6 +279,96 @@ def test_past_a_bound_is_a_rejection_that_names_it_and_is_cheap(name: str) -> No
     assert (rejection.item, rejection.error_class) == ("", ErrorClass.VALIDATION)
     assert reason in rejection.reason
     assert min(cpu_seconds(body) for _ in range(3)) < 0.050 * NOISE
+
+
+def test_no_way_to_fill_a_body_makes_a_refusal_dear() -> None:
+    """A sample of all combinations of names, levels, escapes, values and bounds; `-m tests.schemas.floods` is all."""
+    refused, dear = 0, []
+    for what, body in floods(173):
+        took, reason = min(seconds(body) for _ in range(2))
+        refused += bool(reason)
+        if reason and took > MAX_SECONDS * NOISE:
+            dear.append((what, took))
+    assert dear == []
+    assert refused > 30
+
+
+_PIECES = b"a b [ ] [] [a] [b] [+] [%0D] %5B %5d = & &a + %61 %00".split()
+
+
+def nests_in(tree: Any) -> int:
+    return sum(1 + nests_in(child) for child in tree.values() if isinstance(child, dict))
+
+
+def depth_of(tree: Any) -> int:
+    return 1 + max(map(depth_of, tree.values()), default=0) if isinstance(tree, dict) else 0
+
+
+@PROPERTY
+@given(st.lists(st.sampled_from(_PIECES), max_size=30).map(b"".join))
+def test_no_spelling_hides_a_nest_or_a_level(body: bytes) -> None:
+    tree = parse_form(body)
+    for bound, there in (("MAX_NESTS", nests_in(tree)), ("MAX_DEPTH", depth_of(tree))):
+        if there > 1:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(form, bound, there - 1)
+                with pytest.raises(FormError):
+                    form._check_brackets(body.decode())
+
+
+@PROPERTY
+@given(_trees, st.booleans())
+def test_of_what_kommo_could_write_no_more_is_counted_than_there_is(tree: dict[str, Any], plain: bool) -> None:
+    body = encoded(tree).replace(b"%5B", b"[").replace(b"%5D", b"]") if plain else encoded(tree)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(form, "MAX_NESTS", nests_in(tree))
+        patch.setattr(form, "MAX_DEPTH", depth_of(tree))
+        form._check_brackets(body.decode())
+
+
+@pytest.mark.parametrize("space", ["", " ", "+", *(f"%{code:02X}" for code in (9, 10, 11, 12, 13, 32)), "%0a", "%0d"])
+def test_each_way_to_append_is_another_nest_each_time(space: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = f"a[{space}][b]=1&a[{space}][b]=2"
+    assert nests_in(parse_form(body.encode())) == 3
+    monkeypatch.setattr(form, "MAX_NESTS", 2)
+    with pytest.raises(FormError):
+        form._check_brackets(body)
+
+
+def test_the_size_from_which_nests_are_counted() -> None:
+    """Each has two brackets, so that a smaller body cannot have too many of them."""
+    pair = b"a" + b"[]" * (MAX_DEPTH - 1) + b"="
+    fewest = MAX_NESTS // (MAX_DEPTH - 2) + 1
+    with pytest.raises(FormError, match=NESTS):
+        parse_form(b"&".join([pair] * fewest))
+    most = form._LARGE // (len(pair) + 1)
+    assert nests_in(parse_form(b"&".join([pair] * most))) <= MAX_NESTS
+
+
+def test_a_key_too_deep_is_found_though_its_head_was_seen_before() -> None:
+    head = "a" + "[b]" * (MAX_DEPTH - 1)
+    form._check_brackets(f"{head}[c=1&{head}[d=1")  # not closed: a level less
+    with pytest.raises(FormError, match=f"deeper than {MAX_DEPTH}"):
+        form._check_brackets(f"{head}[c=1&{head}[c]=1")
+
+
+@pytest.mark.parametrize("name", [b"", b"+", b" %20+", b"%00", b"a%00", b"+a%00x", b"a[b[" * 40])
+def test_what_is_no_level_is_not_too_deep_in_a_large_body_either(name: bytes) -> None:
+    """PHP drops a key without a name, and what stands behind NUL; a bracket that is not closed opens nothing."""
+    key = name + b"[b]" * (MAX_DEPTH if b"[" not in name else 5) + b"=1"
+    assert parse_form(key + b"&x=" + b"x" * form._LARGE) == {**parse_form(key), "x": "x" * form._LARGE}
+
+
+def test_the_fullest_body_that_kommo_could_write_is_within_the_bounds() -> None:
+    """As many items of 40 custom fields as fit into 1 MiB, encoded as PHP does it."""
+    custom = {str(n): {"id": str(100_000 + n), "name": "n", "values": {"0": {"value": "x"}}} for n in range(40)}
+    item = {"id": "1", "custom_fields": custom}
+    size = len(encoded({"leads": {"update": {"100": item}}})) + 1
+    tree = {"leads": {"update": {str(n): item for n in range(MIB // size)}}}
+    assert nests_in(parse_form(encoded(tree))) > 14_000
+    fields = {f"field{n}": "x" for n in range(40)}
+    tree = {"leads": {"update": {str(n): fields for n in range(250)}}}
+    assert parse_form(encoded(tree)) == tree
 
 
 @pytest.mark.parametrize("name", WITHIN)

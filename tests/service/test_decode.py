@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from runtime.settings import PREFIX
 from schemas.catalogue import EVENT_TYPES
 from schemas.decoder import decode
 from schemas.delivery import MAX_BODY_BYTES, Delivery
-from schemas.form import MAX_DEPTH, MAX_PAIRS, parse_form
+from schemas.form import MAX_BRACKETS, MAX_DEPTH, MAX_NESTS, MAX_PAIRS, parse_form
 from service.decode import decode as command
 from tests.conftest import ROOT
 from tests.schemas.support import CORPUS, EXPECTED, bodies
@@ -201,7 +203,7 @@ def test_a_rejection_names_all_and_the_rest_goes_on(tmp_path: Path) -> None:
         f"kommo-streams decode: {folder}/b: an empty body (validation)",
     ]
     code, lines, said = run("--form", folder)
-    assert (code, len(lines), said) == (0, 3, "")
+    assert (code, len(lines), said) == (1, 2, f"kommo-streams decode: {folder}/b: an empty body (validation)\n")
 
 
 BOUNDS = {
@@ -210,7 +212,9 @@ BOUNDS = {
     "pairs": (b"&" * MAX_PAIRS, f"more than {MAX_PAIRS} pairs in one body"),
     "depth": (b"a" + b"[b]" * MAX_DEPTH + b"=1", f"a key nested deeper than {MAX_DEPTH} levels"),
     "json": (b'{"a":' + b"[" * 200 + b"]" * 200 + b"}", f"JSON nested deeper than {MAX_DEPTH} levels"),
-    "control": (b"a=\x01", "not a form: control character 0x01 at position 2"),
+    "nests": (b"a[][][]=1&" * (MAX_NESTS // 2 + 1), f"more than {MAX_NESTS} nested keys in one body"),
+    "brackets": (b"a=" + b"[" * (MAX_BRACKETS + 1), f"more than {MAX_BRACKETS} brackets in one body"),
+    "json nests": (b"[" + b"{}," * MAX_NESTS + b"1]", f"JSON of more than {MAX_NESTS} nested values"),
 }
 
 
@@ -218,10 +222,8 @@ BOUNDS = {
 def test_a_body_past_a_bound(name: str, tmp_path: Path) -> None:
     body, reason = BOUNDS[name]
     folder = written(tmp_path, a=body, b=STUB)
-    code, lines, said = run(folder)
-    assert (code, len(lines), said) == (1, 1, f"kommo-streams decode: {folder}/a: {reason} (validation)\n")
-    if name != "json":
-        code, lines, said = run("--form", folder)
+    for form in ((), ("--form",)):
+        code, lines, said = run(*form, folder)
         assert (code, len(lines), said) == (1, 1, f"kommo-streams decode: {folder}/a: {reason} (validation)\n")
 
 
@@ -242,6 +244,111 @@ def test_files_that_cannot_be_read_are_said_and_the_rest_goes_on(tmp_path: Path)
         f"{tmp_path}/empty: a folder without files",
         f"{tmp_path}/b: an empty body (validation)",
     ]
+
+
+@pytest.mark.parametrize("form", [(), ("--form",)])
+@pytest.mark.parametrize(
+    ("body", "looks", "more"),
+    [
+        (b"hello world\n", "plain text", ""),
+        (b"<html><body>504</body></html>", "HTML or XML", ""),
+        (GOOD + b"\n" + GOOD, "several lines of text", "control character 0x0a at position 59"),
+        (b'{"token":"x","data":{"ask":1},"return_u', "cut off at its end", "line 1 column 40"),
+        (b'{"a":1}\n{"a":2}', "broken", "line 2 column 1"),
+    ],
+)
+def test_what_is_no_webhook_is_said_to_be_what_it_looks_like_and_what_to_do(
+    body: bytes, looks: str, more: str, form: tuple[str, ...], tmp_path: Path
+) -> None:
+    code, lines, said = run(*form, written(tmp_path, a=body, b=STUB))
+    assert (code, len(lines), said.count("\n")) == (1, 1, 1)
+    assert said.startswith(f"kommo-streams decode: {tmp_path}/a: ")
+    assert f"it looks {looks}" in said or f"it looks like {looks}" in said
+    assert more in said
+    assert "leads[add][0][id]=5&..., or a salesbot's JSON" in said
+
+
+# Exit codes
+
+CODES: dict[str, tuple[int, str]] = {
+    "good": (0, ""),
+    "folder": (0, ""),
+    "empty": (1, "an empty body (validation)"),
+    "blank": (1, "an empty body (validation)"),
+    "none": (2, "No such file or directory"),
+    "no-files": (2, "a folder without files"),
+    "closed": (2, "Permission denied"),
+    "closed-folder": (2, "Permission denied"),
+    "folder-that-lists-alone": (2, "Permission denied"),
+    "": (2, "a name is empty"),
+}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[Path]:
+    for name in ("folder", "no-files", "closed-folder", "folder-that-lists-alone"):
+        (tmp_path / name).mkdir()
+    for path, body in (("good", GOOD), ("empty", b""), ("blank", b"\r\n"), ("closed", GOOD), ("folder/a", GOOD)):
+        (tmp_path / path).write_bytes(body)
+    for folder in ("closed-folder", "folder-that-lists-alone"):
+        (tmp_path / folder / "a").write_bytes(GOOD)
+    modes = {"closed": 0, "closed-folder": 0, "folder-that-lists-alone": 0o400}
+    for name, mode in modes.items():
+        (tmp_path / name).chmod(mode)
+    yield tmp_path
+    for name in modes:
+        (tmp_path / name).chmod(0o700)
+
+
+@pytest.mark.parametrize("name", CODES)
+@pytest.mark.parametrize("form", [(), ("--form",)], ids=["events", "form"])
+def test_exit_codes(name: str, form: tuple[str, ...], files: Path) -> None:
+    may_all = os.geteuid() == 0
+    if may_all and not shutil.which("setpriv"):
+        pytest.skip("root may read everything, and there is no setpriv to give that away")
+    command = [sys.executable, "-m", "service", "decode", *form, str(files / name) if name else ""]
+    if may_all:
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    code, why = CODES[name]
+    assert (done.returncode, why in done.stderr, done.stdout.count("\n")) == (code, True, code == 0), done.stderr
+    if name and code:
+        assert done.stderr.count("\n") == 1
+        assert done.stderr.startswith(f"kommo-streams decode: {files / name}")
+
+
+def test_of_several_reasons_the_worst_gives_the_exit_code(files: Path) -> None:
+    assert [run(files / a, files / b)[0] for a, b in (("good", "empty"), ("none", "empty"), ("empty", "none"))] == [
+        1,
+        2,
+        2,
+    ]
+
+
+@pytest.mark.parametrize("form", [(), ("--form",)])
+def test_nothing_given_on_a_terminal_is_said_at_once(form: tuple[str, ...]) -> None:
+    ours, theirs = os.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "service", "decode", *form], cwd=ROOT, stdin=theirs, capture_output=True, timeout=60
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"kommo-streams decode: nothing to read: name a FILE or a folder, ")
+    assert run(*form, stdin=b"")[0] == 1  # from a pipe it is an empty body
+
+
+def test_a_body_may_be_typed_on_a_terminal() -> None:
+    ours, theirs = os.openpty()
+    with os.fdopen(ours, "wb", buffering=0) as terminal:
+        terminal.write(GOOD + b"\n\x04")
+        done = subprocess.run(
+            [sys.executable, "-m", "service", "decode", "-"], cwd=ROOT, stdin=theirs, capture_output=True, timeout=60
+        )
+        os.close(theirs)
+    assert (done.returncode, json.loads(done.stdout)["subject"]) == (0, "lead/5")
 
 
 def test_a_folder_s_files_in_their_order_and_no_folder_in_it(tmp_path: Path) -> None:

@@ -68,8 +68,15 @@ COMMAND_SECONDS = Histogram(
 COMMANDS_ADMITTED = Counter("kommo_streams_commands_admitted_total", "Commands taken on, by action.", ["action"])
 COMMANDS_RUNNING = Gauge("kommo_streams_commands_running", "Commands that this worker is carrying out now.")
 LEASES = Gauge("kommo_streams_command_leases", "Accounts that this worker works for.")
-BREAKERS_OPEN = Gauge(
-    "kommo_streams_circuit_breakers_open",
-    "Accounts of this worker whose circuit breaker is open, by kind of endpoint: Kommo does not answer there.",
+CIRCUITS_OPEN = Gauge(
+    "kommo_streams_circuits_open",
+    "Accounts of this worker whose Kommo fails again and again at a kind of endpoint: only probes go there.",
     ["kind"],
+)
+ADDRESS_RATE = Gauge(
+    "kommo_streams_kommo_address_rate",
+    "Requests a second that this worker's outgoing address is slowed to (several accounts were told 429); -1: not.",
+)
+ADDRESS_BLOCKED = Gauge(
+    "kommo_streams_kommo_address_blocked_seconds", "For how long yet Kommo blocks this worker's outgoing address."
 )

@@ -115,7 +115,7 @@ def actions(action: str | None) -> None:
 @command.command()
 @click.argument("action", type=click.Choice(list(ACTIONS)))
 @click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...")
-@click.option("--account", required=True, type=click.IntRange(1, 2**63 - 1), help="The Kommo account.")
+@click.option("--account", required=True, type=click.IntRange(1, 10**18 - 1), help="The Kommo account.")
 @click.option("--json", "text", help="All fields as one JSON object, or - to read it from standard input.")
 @click.option("--key", help="Idempotency key: the same key is the same command, however often it is sent.")
 @click.option("--after", callback=_id, help='Id of the command that must succeed before; ids may then be "after".')
@@ -125,10 +125,10 @@ def send(
 ) -> None:
     """Ask for an action, and print the command's id.
 
-    A value is JSON where it can be read as such (7, true, ["a"], {"x": 1}), else text. Wrong fields are refused here,
+    A value of another field than a text is JSON where it can be read as such (7, true, ["a"], {"x": 1}). Wrong fields are refused here,
     by name, and nothing is sent.
     """
-    data = _data(fields, text)
+    data = _data(action, fields, text)
     command_id = None if key is None else id_of_key(account, key)
     made = _made(action, account, data, command_id, after)
     settings = _settings()
@@ -147,7 +147,7 @@ def send(
         sys.exit(0 if ended["state"] == "succeeded" else NO)
 
 
-def _data(fields: tuple[str, ...], text: str | None) -> dict[str, Any]:
+def _data(action: str, fields: tuple[str, ...], text: str | None) -> dict[str, Any]:
     try:
         data = orjson.loads(sys.stdin.buffer.read() if text == "-" else text or "{}")
     except ValueError as error:
@@ -158,11 +158,27 @@ def _data(fields: tuple[str, ...], text: str | None) -> dict[str, Any]:
         name, equals, value = field.partition("=")
         if not equals:
             _stop(f"{field}: must be FIELD=VALUE", USAGE)
-        try:
-            data[name] = orjson.loads(value)
-        except ValueError:
-            data[name] = value
+        data[name] = value if name in _texts(action) else _read(value)
     return data
+
+
+def _texts(action: str) -> set[str]:
+    """Return the fields of an action that are texts, and nothing else: a phone of digits is no number."""
+    found = set()
+    for name, schema in ACTIONS[action].model_json_schema()["properties"].items():
+        kinds = {
+            choice.get("type", "string" if "const" in choice else None) for choice in schema.get("anyOf", [schema])
+        }
+        if kinds - {"null"} == {"string"}:
+            found.add(name)
+    return found
+
+
+def _read(value: str) -> Any:
+    try:
+        return orjson.loads(value)
+    except ValueError:
+        return value
 
 
 def _made(action: str, account: int, data: dict[str, Any], command_id: str | None, after: str | None) -> Command:

@@ -27,7 +27,7 @@ from agents.kommo.clients import KommoClients
 from agents.retry import Policies
 from runtime.failures import log_failure
 from runtime.logs import logger
-from runtime.metrics import COMMANDS_RUNNING
+from runtime.metrics import ADDRESS_BLOCKED, ADDRESS_RATE, CIRCUITS_OPEN, COMMANDS_RUNNING
 from runtime.postgres import AWAY
 from runtime.settings import Settings
 from runtime.waiting import pause
@@ -63,6 +63,7 @@ class Executor:
         self._due: list[tuple[float, int]] = []
         self._wake = asyncio.Event()
         self._claiming = asyncio.Lock()
+        self._shown = False
 
     def awaken(self, accounts: Iterable[int] | None = None) -> None:
         """Say that something of these accounts (None: of any) may be due."""
@@ -214,6 +215,7 @@ class Executor:
                             await self.leases.release(connection, spare)
                     if not stop.is_set():
                         await self._acquire(connection)
+                    await self._show(connection)
             except AWAY as error:
                 log_failure(log, "leases wait for PostgreSQL", error)
             self.awaken()
@@ -237,6 +239,24 @@ class Executor:
             for item in begun:
                 heapq.heappush(self._due, (time.monotonic() + _SETTLE_SECONDS, item.command.account_id))
         self.awaken(taken)
+
+    async def _show(self, connection: Any) -> None:
+        """Show in metrics, and where it changed in the table, which circuits are not closed."""
+        shut: dict[tuple[int, str], float] = {
+            (account, kind): wait
+            for account in self.leases.accounts()
+            if (api := self._clients.known(account)) is not None
+            for kind in _KINDS
+            if api.circuits.is_open(kind) and (wait := api.circuits.wait(kind)) >= 0
+        }
+        for kind in _KINDS:
+            CIRCUITS_OPEN.labels(kind).set(sum(1 for _, other in shut if other == kind))
+        address = self._clients.address.state
+        ADDRESS_RATE.set(-1 if address.rate is None else address.rate)
+        ADDRESS_BLOCKED.set(address.blocked_seconds)
+        if shut or self._shown:
+            await table.show_circuits(connection, self.leases.holder, shut)
+        self._shown = bool(shut)
 
     async def _listen(self, stop: asyncio.Event) -> None:
         """Hear of admissions by any worker, so that what is new begins at once."""

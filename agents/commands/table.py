@@ -124,6 +124,16 @@ WHERE account_id = $1 AND state = 'succeeded' AND finished_at > $2::timestamptz 
 EVERY_ACCOUNT = "*"
 CHANNEL = "kommo_commands"
 _MOST_NOTICE = 7000  # bytes; PostgreSQL takes 8000
+_CLOSED_CIRCUITS = """
+DELETE FROM kommo_agents.circuits
+WHERE holder = $1 AND (account_id, kind) NOT IN (SELECT * FROM unnest($2::bigint[], $3::text[]))
+"""
+_OPEN_CIRCUITS = """
+INSERT INTO kommo_agents.circuits AS c (account_id, kind, until, holder)
+SELECT account_id, kind, clock_timestamp() + make_interval(secs => wait), $1
+FROM unnest($2::bigint[], $3::text[], $4::float8[]) AS new (account_id, kind, wait)
+ON CONFLICT (account_id, kind) DO UPDATE SET until = excluded.until, holder = excluded.holder
+"""
 _RETRY_NOW = """
 UPDATE kommo_agents.commands SET next_attempt_at = clock_timestamp()
 WHERE account_id = $1 AND state = 'waiting' AND error_class = $2
@@ -280,3 +290,11 @@ async def retry_now(connection: Any, account_id: int) -> None:
     """Let an account's commands that waited for its connection go on, now that a person has connected it."""
     await connection.execute(_RETRY_NOW, account_id, ErrorClass.AUTHENTICATION)
     await awaken(connection, [account_id])
+
+
+async def show_circuits(connection: Any, holder: str, shut: Mapping[tuple[int, str], float]) -> None:
+    """Keep which circuits this worker has open, and for how many seconds yet; the others of its are closed."""
+    accounts, kinds = [account for account, _ in shut], [kind for _, kind in shut]
+    async with connection.transaction():
+        await connection.execute(_CLOSED_CIRCUITS, holder, accounts, kinds)
+        await connection.execute(_OPEN_CIRCUITS, holder, accounts, kinds, list(shut.values()))

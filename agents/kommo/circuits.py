@@ -44,6 +44,11 @@ class Circuits:
         now = self._clock()
         return {kind: breaker.state(now) for kind, breaker in self._breakers.items()}
 
+    def is_open(self, kind: Kind) -> bool:
+        """Return whether this kind fails, and nothing but a probe goes."""
+        breaker = self._breakers.get(kind)
+        return breaker is not None and breaker.state(self._clock()) != "closed"
+
     def wait(self, kind: Kind) -> float:
         """Return for how many seconds no request of this kind may go; 0 when one may."""
         breaker = self._breakers.get(kind)

@@ -16,6 +16,7 @@ import click
 import orjson
 from pydantic import SecretStr
 
+from agents.commands.table import retry_now
 from agents.kommo.client import Answer
 from agents.kommo.clients import KommoClients
 from agents.kommo.credentials import Credentials, Pair, base_url_of, forget, listed, rotate
@@ -153,12 +154,19 @@ async def _connect_code(
 ) -> tuple[Credentials, str]:
     async with KommoClients(settings, pool) as clients:
         pair = await clients.oauth.exchange_code(base_url, client, redirect_uri, code)
-        return await _keep(clients, base_url, pair, client, redirect_uri)
+        return await _go_on(pool, await _keep(clients, base_url, pair, client, redirect_uri))
 
 
 async def _connect_token(settings: Settings, pool: Any, base_url: str, token: SecretStr) -> tuple[Credentials, str]:
     async with KommoClients(settings, pool) as clients:
-        return await _keep(clients, base_url, Pair(token, claims_of(token).expires_at))
+        return await _go_on(pool, await _keep(clients, base_url, Pair(token, claims_of(token).expires_at)))
+
+
+async def _go_on(pool: Any, connected: tuple[Credentials, str]) -> tuple[Credentials, str]:
+    """Let the commands that waited for this connection go on."""
+    async with pool.acquire() as connection, connection.transaction():
+        await retry_now(connection, connected[0].account_id)
+    return connected
 
 
 async def _keep(

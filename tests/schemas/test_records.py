@@ -110,8 +110,11 @@ def _letter(**changes: Any) -> DeadLetter:
 def test_a_dead_letter_says_why_and_where_from() -> None:
     before = time.time_ns() // 1000
     said = read_headers(_letter().headers())
-    assert before <= int(said.pop("at_us")) <= time.time_ns() // 1000
+    at_us = said.pop("at_us")
+    assert before <= int(at_us) <= time.time_ns() // 1000
     assert said == {
+        "attempts": "1",
+        "first_at_us": at_us,
         "reason": "a lead with no id",
         "error_class": "validation",
         "reader": "ingest",

@@ -125,8 +125,8 @@ def send(
 ) -> None:
     """Ask for an action, and print the command's id.
 
-    A value of another field than a text is JSON where it can be read as such (7, true, ["a"], {"x": 1}). Wrong fields are refused here,
-    by name, and nothing is sent.
+    A value of another field than a text is JSON where it can be read as such (7, true, ["a"], {"x": 1}). Wrong fields
+    are refused here, by name, and nothing is sent.
     """
     data = _data(action, fields, text)
     command_id = None if key is None else id_of_key(account, key)

@@ -1,4 +1,4 @@
-"""Who may read what: tokens of programs, one-time codes, and the sessions of browsers that codes are traded for.
+"""Who may read what and give commands: tokens of programs, one-time codes, and the sessions they are traded for.
 
 All three are `kst_<16 hex id>_<43 base64url>`: looked up by the id, proven by the secret, of which only a hash is
 kept. What is unknown, expired, revoked or malformed is answered alike, after the same work.
@@ -34,11 +34,12 @@ _NO_HASH = bytes(32)
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a credential allows: reading these accounts (None: all)."""
+    """What a credential allows: reading these accounts (None: all), and with `commands` giving commands for them."""
 
     id: str
     kind: Kind
     accounts: Accounts
+    commands: bool = False
 
     def narrowed(self, account: int | None) -> Accounts:
         """Return the accounts to read: all of the grant, or the one asked for. Raises Problem 403."""
@@ -90,7 +91,7 @@ def unauthenticated() -> Problem:
 
 
 _LOOK_UP = """
-SELECT secret_sha256, accounts FROM kommo.access_tokens
+SELECT secret_sha256, accounts, commands FROM kommo.access_tokens
 WHERE id = $1 AND kind = $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 """
 
@@ -100,10 +101,10 @@ _TRADE = """
 WITH used AS (
     DELETE FROM kommo.access_tokens
     WHERE id = $1 AND kind = 'code' AND secret_sha256 = $2 AND expires_at > now() AND revoked_at IS NULL
-    RETURNING name, accounts
+    RETURNING name, accounts, commands
 )
-INSERT INTO kommo.access_tokens (id, kind, name, accounts, secret_sha256, expires_at)
-SELECT $3, 'session', name, accounts, $4, now() + make_interval(secs => $5) FROM used
+INSERT INTO kommo.access_tokens (id, kind, name, accounts, commands, secret_sha256, expires_at)
+SELECT $3, 'session', name, accounts, commands, $4, now() + make_interval(secs => $5) FROM used
 RETURNING accounts
 """
 
@@ -114,6 +115,7 @@ _SWEEP = "DELETE FROM kommo.access_tokens WHERE kind IN ('session', 'code') AND 
 class _Known:
     secret_sha256: bytes
     accounts: Accounts
+    commands: bool
     until: float
 
 
@@ -129,17 +131,17 @@ class Access:
         name, secret = _parts(text)
         known = await self._look_up(name, kind)
         right = hmac.compare_digest(_hash(secret), known.secret_sha256)
-        return Grant(name, kind, known.accounts) if right else None
+        return Grant(name, kind, known.accounts, known.commands) if right else None
 
     async def _look_up(self, name: str, kind: Kind) -> _Known:
         key, now = (name, kind), time.monotonic()
         known = self._known.get(key)
         if known is None or known.until < now:
             rows = await self._database.fetch(_LOOK_UP, name, kind)
-            known = _Known(_NO_HASH, (), now + REMEMBERED_SECONDS)
+            known = _Known(_NO_HASH, (), False, now + REMEMBERED_SECONDS)
             for row in rows:
                 accounts = None if row["accounts"] is None else tuple(row["accounts"])
-                known = _Known(row["secret_sha256"], accounts, now + REMEMBERED_SECONDS)
+                known = _Known(row["secret_sha256"], accounts, row["commands"], now + REMEMBERED_SECONDS)
             self._known[key] = known
         self._known.move_to_end(key)
         while len(self._known) > _REMEMBERED_MOST:

@@ -14,12 +14,14 @@ from dashboard import cursor, parameters
 from dashboard.access import Access, Grant, unauthenticated
 from dashboard.database import Database
 from dashboard.live import Client, Live
-from dashboard.models import ActivityPage, CallsPage, RecentUpdatesPage, TasksPage
+from dashboard.models import ActivityPage, CallsPage, CommandsPage, RecentUpdatesPage, TasksPage
 from dashboard.openapi import SECURITY, problems
+from dashboard.outbound import Outbound
 from dashboard.pages import Pages
 from dashboard.parameters import Parameter
+from dashboard.stories import Stories
 from dashboard.waiting import Waiting
-from projections.queries import ACTIVITY, CALLS, RECENT_UPDATES, TASKS, Filter, View
+from projections.queries import ACTIVITY, CALLS, COMMANDS, RECENT_UPDATES, TASKS, Filter, View
 
 SESSION_COOKIE = "kommo_streams_session"
 PRIVATE = {"Cache-Control": "private, no-store"}
@@ -34,11 +36,14 @@ class Services:
     pages: Pages
     waiting: Waiting
     live: Live
+    stories: Stories
+    outbound: Outbound
 
     def close(self) -> None:
         """End what would go on for long: live streams and waits."""
         self.live.close()
         self.waiting.close()
+        self.stories.close()
 
     async def grant(self, request: Request) -> Grant | None:
         """Return what the request's bearer token, or else its session cookie, allows now; None: nothing."""
@@ -176,6 +181,19 @@ def router(services: Services) -> APIRouter:
     )
     async def calls(request: Request) -> Response:
         return await _answer(services, request, CALLS, parameters.CALLS)
+
+    @routes.get(
+        "/commands",
+        summary="The commands: one row per command as it stands, last news first",
+        description="Order: `occurred_at` (the command's newest event), account and command id, all descending."
+        + _PAGED
+        + " A command of which there is news while you page moves to the front: it is on a new first page.",
+        response_class=Response,
+        responses={200: {"model": CommandsPage}, **problems(400, 401, 403, 500, 503, 504)},
+        openapi_extra=_described(parameters.COMMANDS),
+    )
+    async def commands(request: Request) -> Response:
+        return await _answer(services, request, COMMANDS, parameters.COMMANDS)
 
     @routes.get(
         "/live",

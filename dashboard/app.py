@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from dashboard import api, page, session
+from dashboard import api, giving, page, session
 from dashboard.api import Services
 from dashboard.openapi import describing
 from runtime.asgi import ASGIApp, Receive, Scope, Send
@@ -33,8 +33,8 @@ _HEADERS = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 _ELSEWHERE = (
-    "there is /, /api/v1/activity, /api/v1/recent-updates, /api/v1/tasks, /api/v1/calls, /api/v1/live, /session and "
-    "/openapi.json"
+    "there is /, /api/v1/activity, /api/v1/recent-updates, /api/v1/tasks, /api/v1/calls, /api/v1/commands, "
+    "/api/v1/live, /session and /openapi.json"
 )
 
 
@@ -48,6 +48,7 @@ def build(settings: Settings, services: Services) -> ASGIApp:
         redirect_slashes=False,
     )
     app.include_router(api.router(services))
+    app.include_router(giving.router(services, settings))
     app.include_router(session.router(services, settings))
     app.router.routes.extend(page.routes())
     app.openapi = describing(app)  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""The commands `token` and `dashboard-url`: who may read, managed from the command line.
+"""The commands `token` and `dashboard-url`: who may read and give commands, managed from the command line.
 
 Exit codes: 0 done; 1 no (a token that is not valid, a name that is not there); 2 wrong usage; 3 no database.
 """
@@ -79,6 +79,10 @@ def _stop(message: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
+def _may(commands: bool) -> str:
+    return "reads and gives commands for" if commands else "reads"
+
+
 def _settings() -> Settings:
     try:
         return load_settings()
@@ -106,25 +110,29 @@ def _with_database(settings: Settings, work: Callable[[Any], Awaitable[T]]) -> T
 
 @click.group()
 def token() -> None:
-    """Manage the tokens with which programs read the dashboard's API."""
+    """Manage the tokens with which programs read the dashboard's API, and give commands."""
 
 
 @token.command()
 @click.option("--name", required=True, help="What the token is for; `token list` shows it.")
 @click.option("--accounts", required=True, type=AccountsType(), help="Kommo accounts it may read: 1,2 or '*' for all.")
 @click.option("--expires", default="90d", show_default=True, type=ExpiryType(), help="30d, 12h, a time, or never.")
+@click.option("--commands", is_flag=True, help="It may also give commands for these accounts: change things in Kommo.")
 @click.option("--quiet", is_flag=True, help="Print the token and nothing else.")
-def create(name: str, accounts: Accounts, expires: dt.datetime | None, quiet: bool) -> None:
+def create(name: str, accounts: Accounts, expires: dt.datetime | None, commands: bool, quiet: bool) -> None:
     """Make a token and print it, this once: only a hash of it is kept."""
     name = name.strip()
     if not 1 <= len(name) <= 100 or not name.isprintable():
         raise click.BadParameter("a name has 1 to 100 printable characters", param_hint="--name")
-    made = _with_database(_settings(), lambda connection: tokens.create(connection, name, accounts, expires))
+    made = _with_database(
+        _settings(), lambda connection: tokens.create(connection, name, accounts, expires, commands=commands)
+    )
     click.echo(made.text)
     if not quiet:
         until = "never expires" if expires is None else f"expires {expires:%Y-%m-%d %H:%M} UTC"
         click.echo(
-            f"Token {made.id} ({name}) reads {tokens.accounts_text(accounts)} and {until}. It is not shown again.\n"
+            f"Token {made.id} ({name}) {_may(commands)} {tokens.accounts_text(accounts)} and {until}. "
+            "It is not shown again.\n"
             f"Use it as `Authorization: Bearer ...`; take it back with `kommo-streams token revoke {made.id}`.",
             err=True,
         )
@@ -168,17 +176,18 @@ def check() -> None:
     grant = _with_database(settings, lambda connection: Access(connection).grant(text, "api"))
     if grant is None:
         _stop("the token in KOMMO_STREAMS_DASHBOARD_TOKEN is not valid: unknown, expired or revoked", NO)
-    click.echo(f"Token {grant.id} is valid and reads {tokens.accounts_text(grant.accounts)}.")
+    click.echo(f"Token {grant.id} is valid and {_may(grant.commands)} {tokens.accounts_text(grant.accounts)}.")
 
 
 @click.command("dashboard-url")
 @click.option("--accounts", default="*", show_default=True, type=AccountsType(), help="Accounts the page may show.")
+@click.option("--commands", is_flag=True, help="The page may also give commands: change things in Kommo.")
 @click.option("--quiet", is_flag=True, help="Print the address and nothing else.")
-def dashboard_url(accounts: Accounts, quiet: bool) -> None:
+def dashboard_url(accounts: Accounts, commands: bool, quiet: bool) -> None:
     """Print an address that opens the page once, within 15 minutes."""
     settings = _settings()
-    made = _with_database(settings, lambda connection: tokens.create_code(connection, accounts))
+    made = _with_database(settings, lambda connection: tokens.create_code(connection, accounts, commands=commands))
     # In the fragment, which no browser sends: the code comes into no server's log on the way.
     click.echo(f"{settings.dashboard_url}/#code={made.text}")
     if not quiet:
-        click.echo(f"It shows {tokens.accounts_text(accounts)}, works once, and for 15 minutes.", err=True)
+        click.echo(f"It {_may(commands)} {tokens.accounts_text(accounts)}, works once, and for 15 minutes.", err=True)

@@ -24,7 +24,12 @@ QUERY_SECONDS = 5.0
 _PROBE_SECONDS = 1.0
 _MOST_PROBE_SECONDS = 3 * QUERY_SECONDS  # asyncpg may wait for a connection that is gone longer than it was told to
 
-_NOT_SET_UP = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.InvalidCatalogNameError)
+_NOT_SET_UP = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.InvalidCatalogNameError,
+)
 _REFUSES_US = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InsufficientPrivilegeError)
 _WRONG_ADDRESS = asyncpg.exceptions.ClientConfigurationError
 
@@ -130,5 +135,6 @@ class Database:
 _EVERYTHING = """
 SELECT (SELECT 1 FROM kommo.activity_log LIMIT 0), (SELECT 1 FROM kommo.recent_updates LIMIT 0),
        (SELECT 1 FROM kommo.tasks LIMIT 0), (SELECT 1 FROM kommo.calls LIMIT 0),
-       (SELECT 1 FROM kommo.access_tokens LIMIT 0), (SELECT 1 FROM kommo_projections.positions LIMIT 0)
+       (SELECT 1 FROM kommo.commands LIMIT 0), (SELECT commands FROM kommo.access_tokens LIMIT 0),
+       (SELECT 1 FROM kommo_projections.positions LIMIT 0)
 """

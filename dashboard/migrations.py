@@ -1,4 +1,4 @@
-"""The dashboard's own tables: who may read."""
+"""The dashboard's own tables: who may read, and who may give commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runtime.migrations import Migration, migrate, migration
 
 def migrations() -> list[Migration]:
     """Return the migrations of the tokens, codes and sessions."""
-    return [migration("dashboard", "0001_access.sql")]
+    return [migration("dashboard", name) for name in ("0001_access.sql", "0002_commands.sql")]
 
 
 async def migrate_missing(connection: Any) -> None:

@@ -38,6 +38,7 @@ class ActivityItem(BaseModel):
     correlation_id: str
     log_partition: int = Field(description="Where the event lies in kommo.events.")
     log_offset: int
+    caused_by: str | None = Field(description="The id of the command whose effect this is; null where none is known.")
 
 
 class ActivityPage(BaseModel):
@@ -130,17 +131,76 @@ class CallsPage(BaseModel):
     next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last.")
 
 
+class Command(BaseModel):
+    """One command, as the last that was heard of it says."""
+
+    account_id: int
+    command_id: str
+    action: str = Field(examples=["add_note"])
+    entity_type: str = Field(description="What it is about.", examples=["lead"])
+    entity_id: str = Field(description="`new:` and a command's id for what that command makes.")
+    state: Literal["waiting", "succeeded", "failed", "unknown"] = Field(
+        description="unknown: it cannot be found out whether it was carried out, and a person must decide."
+    )
+    attempts: int = Field(description="So far.")
+    error_class: str | None = Field(description="Why the last attempt failed; null once it has succeeded.")
+    error: str | None
+    next_attempt_at: dt.datetime | None = Field(description="While it waits to be tried again.")
+    admitted_at: dt.datetime = Field(description="When it was taken on, in UTC.")
+    ended_at: dt.datetime | None
+    duration_ms: int | None = Field(description="What the last attempt took.")
+    total_ms: int | None = Field(description="From the admission to the end of the last attempt.")
+    entities: dict[str, Any] | None = Field(description="The ids of what it made or changed, by entity type.")
+    decision: str | None = Field(description="What a person decided last, if that is the last news: done, repeat, drop")
+    after: str | None = Field(description="The command that had to succeed before.")
+    data: dict[str, Any] | None = Field(description="What was asked for.")
+    correlation_id: str
+    occurred_at: dt.datetime = Field(description="When the last of it was heard, in UTC.")
+    event_id: uuid.UUID = Field(description="The last event.")
+
+
+class CommandsPage(BaseModel):
+    """A page of the commands: last news first."""
+
+    items: list[Command]
+    next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last.")
+
+
+class CommandStory(Command):
+    """A command and its story."""
+
+    story: list[ActivityItem] = Field(
+        description="What the activity log tells of it, oldest first: its own events, whatever else has its "
+        "correlation id (the newest 100), and the webhooks that it caused."
+    )
+
+
+class Taken(BaseModel):
+    """A command that is on its way."""
+
+    id: uuid.UUID
+    location: str = Field(description="Where its story can be read, once it is taken on.")
+
+
 class SessionView(BaseModel):
     """What a session or token may see."""
 
     accounts: list[int] | None = Field(description="The accounts it is for; null is all of them.")
     seen: list[int] = Field(description="Those of them of which something is known; 200 at most.")
+    commands: bool = Field(description="Whether it may give commands for these accounts.")
 
 
 class WrongParameter(BaseModel):
     """One parameter that is wrong, and what is accepted."""
 
     name: str
+    detail: str
+
+
+class WrongField(BaseModel):
+    """One field or header that is wrong, and why."""
+
+    field: str
     detail: str
 
 
@@ -159,3 +219,4 @@ class ProblemDetails(BaseModel):
         max_length=128,
     )
     parameters: list[WrongParameter] | None = Field(None, description="The wrong parameters, where it is about some.")
+    errors: list[WrongField] | None = Field(None, description="The wrong fields of the body, where it is about some.")

@@ -43,13 +43,14 @@ SECURITY = [
 ]
 
 _REASONS = {
-    400: "A parameter is wrong, unknown or doubled; `parameters` names each.",
+    400: "Something is wrong, unknown or doubled; `parameters` or `errors` names it.",
     401: "No valid token or session.",
-    403: "Not for this account, or not from this origin.",
+    403: "Not for this account, without the right to give commands, or not from this origin.",
+    404: "There is none, or not yet.",
     413: "The body is too long.",
     415: "The body is not JSON.",
-    429: "Too many wrong codes.",
-    503: "The database is away, or too many wait; see Retry-After.",
+    429: "Too many wrong codes, or too many commands; see Retry-After.",
+    503: "The database is away, or Kafka where something is sent, or too many wait; see Retry-After.",
     504: "The event of `wait_for` did not become visible in time; see Retry-After.",
 }
 

@@ -16,6 +16,7 @@ from runtime.settings import Settings
 
 CACHE_MILLISECONDS = 1000
 _HIDDEN = ("sort_key",)
+_JSON = ("changes", "entities", "data")
 
 
 def installation(settings: Settings) -> str:
@@ -26,14 +27,23 @@ def installation(settings: Settings) -> str:
 
 
 def to_json(view: View, wanted: Filter, rows: list[dict[str, Any]], after: Key | None) -> bytes:
-    """Return the answer {"items": [...], "next_cursor": text or null}; times in RFC 3339, UTC."""
-    for row in rows:
-        for name in _HIDDEN:
-            row.pop(name, None)
-        if isinstance(row.get("changes"), str):
-            row["changes"] = orjson.Fragment(row["changes"])
+    """Return the answer {"items": [...], "next_cursor": text or null}."""
     following = None if after is None else cursor.encode(view, wanted, after)
-    return orjson.dumps({"items": rows, "next_cursor": following}, default=str, option=orjson.OPT_UTC_Z)
+    return dumped({"items": [told(row) for row in rows], "next_cursor": following})
+
+
+def told(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what an answer tells of a row."""
+    return {
+        name: orjson.Fragment(value) if name in _JSON and isinstance(value, str) else value
+        for name, value in row.items()
+        if name not in _HIDDEN
+    }
+
+
+def dumped(answer: Any) -> bytes:
+    """Return an answer as JSON; times in RFC 3339, UTC."""
+    return orjson.dumps(answer, default=str, option=orjson.OPT_UTC_Z)
 
 
 class Pages:

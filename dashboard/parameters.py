@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.problem import Problem
+from schemas.actions import ACTIONS
 from schemas.catalogue import EVENT_TYPES
 
 DEFAULT_LIMIT, MOST_ROWS = 50, 500
 MOST_CURSOR = 2048
 TASK_STATES = ["open", "completed", "deleted"]
 DIRECTIONS = ["in", "out"]
+COMMAND_STATES = ["waiting", "succeeded", "failed", "unknown"]
+MOST_WAIT = 10
 
 _ACCOUNT = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _USER = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
@@ -76,6 +79,12 @@ def _time(text: str) -> dt.datetime:
         return dt.datetime.fromisoformat(text.upper()).astimezone(dt.UTC)
     except (ValueError, OverflowError):
         raise ValueError("is no date and time that exists") from None
+
+
+def _wait(text: str) -> int:
+    if not _NUMBER.fullmatch(text) or not 0 <= int(text) <= MOST_WAIT:
+        raise ValueError(f"must be a whole number of seconds from 0 to {MOST_WAIT}")
+    return int(text)
 
 
 def _limit(text: str) -> int:
@@ -204,6 +213,28 @@ CALLS = (
         "recording", _truth, "`true`: only calls with a recording; `false`: only those without.", {"type": "boolean"}
     ),
     *_PAGING,
+)
+COMMANDS = (
+    ACCOUNT,
+    Parameter(
+        "entity",
+        _entity,
+        "Only commands about entities of this type (`lead`), or about one entity (`lead/123`).",
+        _ENTITY_SCHEMA,
+    ),
+    Parameter(
+        "state", _one_of(*COMMAND_STATES), "Only commands in this state.", {"type": "string", "enum": COMMAND_STATES}
+    ),
+    Parameter("action", _one_of(*ACTIONS), "Only commands of this action.", {"type": "string", "enum": list(ACTIONS)}),
+    Parameter("since", _time, "Only commands whose last news is at this time or later.", _DATE_TIME),
+    Parameter("until", _time, "Only commands whose last news is before this time.", _DATE_TIME),
+    *_PAGING,
+)
+WAIT = Parameter(
+    "wait",
+    _wait,
+    "Answer once the command has ended or a person must decide, after at most so many seconds in any case.",
+    {"type": "integer", "minimum": 0, "maximum": MOST_WAIT, "default": 0},
 )
 
 

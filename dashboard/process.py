@@ -10,7 +10,9 @@ from dashboard.api import Services
 from dashboard.app import build
 from dashboard.database import PART, Database
 from dashboard.live import Live
+from dashboard.outbound import Outbound
 from dashboard.pages import Pages
+from dashboard.stories import Stories
 from dashboard.waiting import WAIT_SECONDS, Waiting
 from runtime.cache import Cache
 from runtime.health import Health, with_health
@@ -29,9 +31,9 @@ async def dashboard(settings: Settings, stop: asyncio.Event) -> None:
     health = Health(PART)
     pool = await open_pool(settings, application="dashboard")
     cache = Cache(settings)
+    database = Database(pool, health)
+    services = assemble(settings, database, cache)
     try:
-        database = Database(pool, health)
-        services = assemble(settings, database, cache)
         app = with_health(health, build(settings, services))
         where = settings.dashboard_host, settings.dashboard_port, "KOMMO_STREAMS_DASHBOARD"
         async with serving(app, *where) as port, database.probing():
@@ -39,6 +41,7 @@ async def dashboard(settings: Settings, stop: asyncio.Event) -> None:
             await stop.wait()
             services.close()  # streams and waits first: the server waits for answers under way
     finally:
+        await services.outbound.close()
         await cache.close()
         await _close(pool)
 
@@ -46,7 +49,15 @@ async def dashboard(settings: Settings, stop: asyncio.Event) -> None:
 def assemble(settings: Settings, database: Database, cache: Cache) -> Services:
     """Return the parts of a dashboard that reads through `database`."""
     pages = Pages(database, cache, settings)
-    return Services(database, Access(database), pages, Waiting(database, WAIT_SECONDS), Live(database, pages))
+    return Services(
+        database=database,
+        access=Access(database),
+        pages=pages,
+        waiting=Waiting(database, WAIT_SECONDS),
+        live=Live(database, pages),
+        stories=Stories(database),
+        outbound=Outbound(settings),
+    )
 
 
 async def _close(pool: Any) -> None:

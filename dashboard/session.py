@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -13,6 +12,7 @@ from dashboard.access import SESSION_SECONDS, Attempts
 from dashboard.api import PRIVATE, SESSION_COOKIE, Services
 from dashboard.models import SessionView
 from dashboard.openapi import SECURITY, problems
+from dashboard.posted import check_origin, read_json
 from projections.queries import accounts_seen
 from runtime.problem import Problem
 from runtime.settings import Settings
@@ -22,34 +22,9 @@ MOST_BODY_BYTES = 4096
 _MOST_ACCOUNTS = 200
 
 
-def check_origin(request: Request, dashboard_url: str) -> None:
-    """Raise Problem 403 where a browser says that another site's page sent this."""
-    site = request.headers.get("sec-fetch-site")
-    origin = request.headers.get("origin")
-    own = {urlsplit(dashboard_url).netloc, request.headers.get("host", "")}
-    foreign = site not in (None, "same-origin", "none") or (origin is not None and urlsplit(origin).netloc not in own)
-    if foreign:
-        raise Problem(403, "this is only for the dashboard's own page", error_class=ErrorClass.AUTHORIZATION)
-
-
-async def read_json(request: Request) -> Any:
-    """Return the body's JSON. Raises Problem 415, 413 or 400."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise Problem(415, 'send JSON with the header "Content-Type: application/json"')
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_BODY_BYTES:
-            raise Problem(413, f"the body may have {MOST_BODY_BYTES} bytes")
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise Problem(400, "the body is no JSON") from None
-
-
 async def read_code(request: Request) -> str:
     """Return the code of a body {"code": "..."}. Raises Problem."""
-    value = await read_json(request)
+    value = await read_json(request, MOST_BODY_BYTES)
     if not isinstance(value, dict) or set(value) != {"code"} or not isinstance(value["code"], str):
         raise Problem(400, 'send {"code": "..."} and nothing else')
     code: str = value["code"]
@@ -119,7 +94,7 @@ def router(services: Services, settings: Settings) -> APIRouter:
     )
     async def end(request: Request) -> Response:
         check_origin(request, settings.dashboard_url)
-        await read_json(request)  # a form of another site cannot send JSON
+        await read_json(request, MOST_BODY_BYTES)  # a form of another site cannot send JSON
         grant = await services.access.grant(request.cookies.get(SESSION_COOKIE, ""), "session")
         if grant is not None:
             await services.access.end(grant)
@@ -142,7 +117,9 @@ def router(services: Services, settings: Settings) -> APIRouter:
         else:
             seen = list(grant.accounts[:_MOST_ACCOUNTS])
         return Response(
-            orjson.dumps({"accounts": grant.accounts, "seen": seen}), media_type="application/json", headers=PRIVATE
+            orjson.dumps({"accounts": grant.accounts, "seen": seen, "commands": grant.commands}),
+            media_type="application/json",
+            headers=PRIVATE,
         )
 
     return routes

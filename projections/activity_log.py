@@ -195,7 +195,7 @@ def _row(event: LoggedEvent) -> tuple[Any, ...]:
         event.partition,
         event.offset,
         event.sort_key,
-        "kommo" if event.kommo_time else "received",
+        event.time_source,
         event.revision,
         _floats(event),
         snapshot(event),

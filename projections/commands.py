@@ -1,7 +1,8 @@
 """commands, version 1: one row per command, as the events of the agent `commands` tell its story.
 
-The newest event says how it stands; what was asked for is in the first. What a command made or changed at Kommo is
-kept beside it, by entity and Kommo's time, so that Kommo's own webhook of it is known as its effect.
+The last event says how it stands; what was asked for is in the first. The order is that of the attempts, not of the
+clocks: each attempt may be told by another machine. What a command made or changed at Kommo is kept beside it, by
+entity and Kommo's time, so that Kommo's own webhook of it is known as its effect.
 """
 
 from __future__ import annotations
@@ -9,29 +10,37 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from projections.columns import jsonb, number, text
 from projections.folding import Folding, Key, Mark, Marks, State, earliest, keep_newest, keep_oldest, latest, moment
+from projections.folding import microseconds as micro
 from projections.reading import LoggedEvent
 
 _PREFIX = "kommo.command."
 _STATES = {"admitted": "waiting", "retried": "waiting"}
 _ENDED = ("succeeded", "failed")
 _MAX_ERROR = 1000
+_MOST_ATTEMPTS = 2**31
 
 _EFFECTS = """
-INSERT INTO kommo_projections.command_effects_v1 (account_id, entity_type, entity_id, at, events, command_id)
-SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[])
-ON CONFLICT DO NOTHING
+INSERT INTO kommo_projections.command_effects_v1 AS old
+    (account_id, entity_type, entity_id, at, events, command_id, asked_at)
+SELECT account_id, entity_type, entity_id, at, events, command_id, min(asked_at)
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::timestamptz[])
+    AS new (account_id, entity_type, entity_id, at, events, command_id, asked_at)
+GROUP BY account_id, entity_type, entity_id, at, events, command_id
+ON CONFLICT (account_id, entity_type, entity_id, at, events, command_id)
+    DO UPDATE SET asked_at = excluded.asked_at WHERE excluded.asked_at < old.asked_at
 """
 
 
 @dataclass(slots=True)
 class CommandState(State):
-    """What a row is worked out from: `news` of the newest moment, `asked` of the oldest, `made` with its effects.
+    """What a row is worked out from; the time of its marks is their stage, their first word when it was, microseconds.
 
-    `shown` has what of `news` is a column; `plan` the action's data, which only the first event has.
+    `news`: of the last stage. `asked`: of the first. `plan`: the action's data, which only the first event has.
+    `made`: the entities made or changed.
     """
 
     news: Marks = field(default_factory=dict)
@@ -41,14 +50,15 @@ class CommandState(State):
 
     def fold(self, event: LoggedEvent) -> None:
         """Take one event in."""
-        mark = Mark.of(event)
         told = _told(event)
-        outcome = event.kind.name.removeprefix(_PREFIX)
+        mark = Mark(_stage(event, told), event.sort_key, event.revision, [])
+        at = micro(event.time)
         keep_newest(
             self.news,
             event.event_id,
             mark.saying(
-                outcome,
+                at,
+                event.kind.name.removeprefix(_PREFIX),
                 number(told.get("attempts")),
                 text(told.get("error_class"), 40),
                 text(told.get("error"), _MAX_ERROR),
@@ -58,8 +68,8 @@ class CommandState(State):
                 text(told.get("decision"), 20),
             ),
         )
-        said = mark.saying(text(told.get("action"), 60), text(told.get("entity"), 200), event.correlation_id)
-        keep_oldest(self.asked, event.event_id, said)
+        said = (text(told.get("action"), 60), text(told.get("entity"), 200), event.correlation_id)
+        keep_oldest(self.asked, event.event_id, mark.saying(at, *said))
         if isinstance(told.get("data"), dict):
             keep_oldest(self.plan, event.event_id, mark.saying(jsonb(told["data"]), text(told.get("after"), 64)))
         if isinstance(told.get("entities"), dict):
@@ -67,10 +77,9 @@ class CommandState(State):
 
     def columns(self) -> tuple[Any, ...]:
         """Return the columns of Commands, in their order."""
-        (at, _, event_id), news = latest(self.news)
-        outcome, attempts, error_class, error, next_attempt_at, duration_ms, total_ms, decision = news.says
-        (asked_at, _, _), asked = earliest(self.asked)
-        action, entity, correlation_id = asked.says
+        (_, _, event_id), news = latest(self.news)
+        at, outcome, attempts, error_class, error, next_attempt_at, duration_ms, total_ms, decision = news.says
+        asked_at, action, entity, correlation_id = earliest(self.asked)[1].says
         entity_type, _, entity_id = (entity or "command/").partition("/")
         state = _STATES.get(outcome, outcome)
         data, after = earliest(self.plan)[1].says if self.plan else (None, None)
@@ -91,7 +100,7 @@ class CommandState(State):
             decision,
             after,
             data,
-            correlation_id,
+            text(correlation_id, 200) or "",
             moment(at),
             event_id,
         )
@@ -102,12 +111,19 @@ def _told(event: LoggedEvent) -> dict[str, Any]:
     return command if isinstance(command, dict) else {}
 
 
+def _stage(event: LoggedEvent, told: dict[str, Any]) -> int:
+    """Return where an event stands in its command's story: the attempt, how that ended, what a person then decided."""
+    attempt = min(max(number(told.get("attempts")) or 0, 0), _MOST_ATTEMPTS)
+    step = 0 if event.kind.creates else 2 if told.get("decision") else 1
+    return 3 * attempt + step
+
+
 def _time(value: str | None) -> dt.datetime | None:
     try:
         found = dt.datetime.fromisoformat(value or "")
-    except ValueError:
+        return found.astimezone(dt.UTC) if found.tzinfo is not None else None
+    except (ValueError, OverflowError):
         return None
-    return found.astimezone(dt.UTC) if found.tzinfo is not None else None
 
 
 class Commands(Folding[CommandState]):
@@ -155,29 +171,50 @@ class Commands(Folding[CommandState]):
             await connection.execute(_EFFECTS, *(list(column) for column in zip(*effects, strict=True)))
 
 
+class _Effect(NamedTuple):
+    account_id: int
+    entity_type: str
+    entity_id: str
+    at: dt.datetime
+    events: str
+    command_id: str
+    asked_at: dt.datetime
+
+
 _ON_ENTITY = {"add_note": "kommo.note.", "send_email": "kommo.note.", "create_call_note": "kommo.call."}
-"""Actions whose webhook is an event on the entity, of another kind than the entity's own."""
+"""Actions that put something on an entity, and how the events of their webhooks begin."""
 
-_MADE = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-"""Instead of Kommo's time, where its answer to a create does not say it: then the event is the entity's `added`."""
+_MAKES = {
+    "create_lead": ("lead", "contact"),
+    "create_contact": ("contact",),
+    "create_task": ("task",),
+    "create_meeting_note": ("task",),
+}
+"""Which entities an action may have made."""
+
+ADDED = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+"""Instead of Kommo's time, which its answer to a create need not say: the effect is that the entity was added."""
 
 
-def _effects(event: LoggedEvent) -> list[tuple[int, str, str, dt.datetime, str, str]]:
-    """Return (account, entity type, entity id, Kommo's time, the events' prefix, command) for each entity touched."""
+def _effects(event: LoggedEvent) -> list[_Effect]:
+    """Return what is kept of each entity that a command touched."""
     told = _told(event)
-    entities, at, action = told.get("entities"), number(told.get("updated_at")), told.get("action")
+    entities, updated_at, action = told.get("entities"), number(told.get("updated_at")), str(told.get("action"))
     if not isinstance(entities, dict):
         return []
-    time = moment(at * 1_000_000) if at is not None and 0 < at < 2**33 else _MADE
-    return [
-        (
-            event.account_id,
-            kind[:64],
-            str(entity_id),
-            time,
-            _ON_ENTITY.get(str(action)) or f"kommo.{kind[:64]}.",
-            event.entity_id,
-        )
-        for kind, entity_id in entities.items()
-        if number(entity_id) is not None
-    ]
+    total_ms = number(told.get("total_ms")) or 0
+    asked_at = event.time - dt.timedelta(milliseconds=min(max(total_ms, 0), 10**10))
+    at = moment(updated_at * 1_000_000) if updated_at is not None and 0 < updated_at < 2**33 else None
+    found = []
+    for name, entity_id in entities.items():
+        kind = text(name, 64)
+        if kind is None or number(entity_id) is None:
+            continue
+        entity = (event.account_id, kind, str(entity_id))
+        if kind in _MAKES.get(action, ()):
+            found.append(_Effect(*entity, ADDED, f"kommo.{kind}.added", event.entity_id, asked_at))
+        # A meeting is made and, where it is over, closed.
+        if at is not None and (action not in _MAKES or action == "create_meeting_note"):
+            events = _ON_ENTITY.get(action, f"kommo.{kind}.")
+            found.append(_Effect(*entity, at, events, event.entity_id, asked_at))
+    return found

@@ -10,6 +10,7 @@ PROJECTIONS = {
     "recent_updates": "projections.recent_updates:RecentUpdates",
     "tasks": "projections.tasks:Tasks",
     "calls": "projections.calls:Calls",
+    "commands": "projections.commands:Commands",
     "dead_letters": "projections.dead_letters:DeadLetters",
 }
 """The projector runs them all where none is named."""

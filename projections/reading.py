@@ -11,9 +11,11 @@ from typing import Any
 import orjson
 
 from schemas.catalogue import EVENT_TYPES, EventType
-from schemas.event import EventError, NewerEventError
+from schemas.event import EventError, NewerEventError, TimeSource
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_TOLD = ("kommo", "agent")
+"""Where a time is from that is when it happened."""
 _SEQUENCE = re.compile(r"[0-9]{16}-[0-9]{6}")
 
 
@@ -28,12 +30,17 @@ class LoggedEvent:
     event_id: str
     time: dt.datetime
     sort_key: str
-    kommo_time: bool
+    time_source: TimeSource
     revision: int
     correlation_id: str
     data: dict[str, Any]
     partition: int
     offset: int
+
+    @property
+    def kommo_time(self) -> bool:
+        """Whether the time is when it happened, by Kommo's clock or the clock of the agent that did it."""
+        return self.time_source != "received"
 
     @property
     def received_us(self) -> int:
@@ -78,7 +85,7 @@ def read_event(value: bytes | None, partition: int, offset: int) -> LoggedEvent:
             event["id"].lower(),
             time if time.tzinfo is dt.UTC else time.astimezone(dt.UTC),
             f"0-{sequence}" if kind.creates else f"1-{sequence}",
-            event["timesource"] == "kommo",
+            event["timesource"] if event["timesource"] in _TOLD else "received",
             event["revision"],
             event["correlationid"],
             data,

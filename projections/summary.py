@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import orjson
 
 from projections.columns import number, text
 from projections.reading import LoggedEvent
+from schemas.catalogue import EVENT_TYPES
 
 WON, LOST = 142, 143  # fixed in every pipeline of Kommo
 
@@ -267,6 +269,58 @@ def _salesbot_line(event: LoggedEvent, _verb: str) -> Story:
     return Story(text(f"A salesbot asks on {event.entity_type} {event.entity_id}") or "")
 
 
+def _command_line(event: LoggedEvent, verb: str) -> Story:
+    command = event.data.get("command")
+    told: dict[str, Any] = command if isinstance(command, dict) else {}
+    line = f"Command {text(told.get('action'), 60) or event.entity_id}{_command_on(told.get('entity'))}"
+    lasted = number(told.get("duration_ms"))
+    if verb == "admitted":
+        after = text(told.get("after"), 64)
+        return Story(f"{line}: taken on{f', after command {after}' if after else ''}")
+    return Story(text(f"{line}{_command_end(event, verb, told, lasted)}") or "", None, verb, lasted)
+
+
+def _command_on(entity: Any) -> str:
+    """Say which entity a command is about: " on lead 7"; nothing where it makes one, or nobody could read it."""
+    kind, _, identifier = (text(entity, 200) or "").partition("/")
+    return "" if kind in ("", "command") or identifier.startswith("new:") else f" on {kind} {identifier}"
+
+
+def _command_end(event: LoggedEvent, verb: str, told: dict[str, Any], lasted: int | None) -> str:
+    decided, attempts = told.get("decision"), number(told.get("attempts")) or 0
+    if verb == "succeeded":
+        if decided == "done":
+            return ": a person decided that it was carried out"
+        took = f" in {lasted / 1000:.1f} s" if lasted is not None and 0 <= lasted < 10**9 else ""
+        return f": carried out{took} (attempt {attempts}){_made(told)}"
+    why = (
+        ": ".join(filter(None, (text(told.get("error_class"), 40), text(told.get("error"), 160)))) or "no reason given"
+    )
+    if verb == "retried":
+        doing = "looked for, and perhaps tried again," if told.get("doubt") else "tried again"
+        return f" will be {doing} {_moment(told.get('next_attempt_at'), event.time)}: {why}"
+    if verb == "unknown":
+        return f" unknown: a person must decide: {why}"
+    return f" {verb}: {why}"
+
+
+def _made(told: dict[str, Any]) -> str:
+    """Say what a command made: ": lead 7, contact 8"; nothing where it is about what was there."""
+    entities = told.get("entities")
+    if "new:" not in str(told.get("entity")) or not isinstance(entities, dict) or not entities:
+        return ""
+    return ": " + ", ".join(f"{text(kind, 40)} {identifier}" for kind, identifier in list(entities.items())[:5])
+
+
+def _moment(value: Any, now: dt.datetime) -> str:
+    """Say a time that an event tells: "at 12:00:04 UTC", with the day where that is another than the event's."""
+    try:
+        at = dt.datetime.fromisoformat(value).astimezone(dt.UTC)
+    except (TypeError, ValueError, OverflowError):
+        return "later"
+    return f"at {at:%H:%M:%S} UTC" if at.date() == now.date() else f"at {at:%Y-%m-%d %H:%M:%S} UTC"
+
+
 def _unknown(event: LoggedEvent, _verb: str) -> Story:
     fields = event.data.get("fields")
     where = ""
@@ -301,4 +355,5 @@ _TELLERS: dict[str, Callable[[LoggedEvent, str], Story]] = {
     "kommo.salesbot.requested": _salesbot_line,
     "kommo.integration.disabled": _integration_line,
     "kommo.unrecognized": _unknown,
+    **{name: _command_line for name in EVENT_TYPES if name.startswith("kommo.command.")},
 }

@@ -1,6 +1,8 @@
 // The page: trades the code in its address for a session, then shows what the live stream tells.
 
-import { Rows, call, card, event, refreshTimes, task } from "./rows.js";
+import { closeCommand, showCommand } from "./command.js";
+import { readyToGive } from "./give.js";
+import { Rows, call, card, command, event, refreshTimes, task } from "./rows.js";
 
 const find = (id) => document.getElementById(id);
 const HOW = ["Nothing has happened yet.", "Let Kommo post its webhooks to the gateway, or post one yourself: the first event shows here by itself."];
@@ -10,8 +12,9 @@ const activity = new Rows(find("activity"), event, (row) => `${row.account_id}/$
 
 const tasks = new Rows(find("tasks"), task, (row) => `${row.account_id}/${row.task_id}`, ["No tasks yet.", "A task that is made in Kommo shows here."]);
 const calls = new Rows(find("calls"), call, (row) => `${row.account_id}/${row.entity_type}/${row.entity_id}/${row.call_id}`, ["No calls yet.", "A call that is logged on a lead, contact or company shows here."]);
-const LISTS = [["tasks", tasks], ["calls", calls]];
-const ALL = [recent, activity, tasks, calls];
+const commands = new Rows(find("commands"), command, (row) => `${row.account_id}/${row.command_id}`, ["No commands yet.", "What Kommo is asked to do, by a program or from here, shows here with what became of it."]);
+const LISTS = [["tasks", tasks], ["calls", calls], ["commands", commands]];
+const ALL = [recent, activity, tasks, calls, commands];
 
 let looking = null;
 let stream = null;
@@ -45,6 +48,7 @@ async function useCode() {
 
 function showEntry(reason) {
   stream?.close();
+  closeCommand();
   for (const rows of ALL) rows.reset();
   // The next session may see other accounts.
   find("account").replaceChildren();
@@ -59,6 +63,15 @@ function showBoard(session) {
   find("tools").hidden = find("board").hidden = false;
   several = session.accounts === null ? session.seen.length > 1 : session.accounts.length > 1;
   offerAccounts(session.seen);
+  readyToGive(session);
+  follow();
+}
+
+/** Show the command that the address names, if it names one. */
+function follow() {
+  const found = /^#command=([\w-]+)$/.exec(location.hash);
+  if (found) showCommand(found[1]);
+  else closeCommand();
 }
 
 function offerAccounts(accounts) {
@@ -164,7 +177,7 @@ find("leave").addEventListener("click", async () => {
   showEntry("You are signed out.");
 });
 // An address with a code that is opened in this tab changes only the fragment.
-addEventListener("hashchange", start);
+addEventListener("hashchange", () => (location.hash.startsWith("#code=") ? start() : find("board").hidden || follow()));
 setInterval(refreshTimes, 10000);
 setInterval(() => find("board").hidden || lookSoon(), 15000); // a task becomes overdue by itself
 start();

@@ -1,6 +1,6 @@
 // Rows as elements. Everything from the server becomes text, never markup.
 
-import { absolute, ago, brief, deed, duration, fieldName, outcomeTone, plain, safeLink, tone } from "./words.js";
+import { absolute, ago, asked, brief, deed, duration, fieldName, outcomeTone, plain, safeLink, tone } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
@@ -13,12 +13,13 @@ const ICONS = {
   catalog_element: "M12 3l8 4.5v9L12 21l-8-4.5v-9zM4 7.5l8 4.5 8-4.5M12 12v9",
   talk: "M4 5h16v11H10l-5 4v-4H4z",
   call: "M6 3l4 5-2.5 2.5a13 13 0 0 0 6 6L16 14l5 4-3 3C10 21 3 14 3 6z",
+  command: "M4 12h11M11 7l5 5-5 5M19.5 5v14",
   other: "M12 4v16M4 12h16",
 };
 const KINDS = new Set(Object.keys(ICONS));
 const kindOf = (type) => (KINDS.has(type) ? type : "other");
 
-function element(name, className, ...children) {
+export function element(name, className, ...children) {
   const made = document.createElement(name);
   if (className) made.className = className;
   made.append(...children.filter((child) => child !== null));
@@ -37,7 +38,7 @@ function icon(type) {
   return box;
 }
 
-function time(text) {
+export function time(text) {
   const moment = new Date(text);
   const made = element("time", "");
   made.dateTime = text;
@@ -139,6 +140,56 @@ export function call(row, several) {
   );
 }
 
+/** A link that shows a command. */
+export function commandLink(id, words, className = "tag") {
+  const made = element("a", className, words);
+  made.href = `#command=${encodeURIComponent(id)}`;
+  made.title = id;
+  return made;
+}
+
+const shortened = (id) => id.slice(0, 8);
+const STATES = { succeeded: "made", failed: "gone", unknown: "doubt" };
+
+/** The chip of a command's state. */
+export const commandState = (row) => element("span", `chip ${STATES[row.state] ?? ""}`, row.state);
+
+/** How to decide about a command whose outcome nobody can find out; null for others. */
+export function deciding(row) {
+  if (row.state !== "unknown") return null;
+  return element(
+    "p", "decide",
+    "A person must decide: look at Kommo, then type ",
+    element("code", "", `kommo-streams command decide ${row.command_id} --done`),
+    " if it was carried out, or with ",
+    element("code", "", "--repeat"),
+    " to do it again, ",
+    element("code", "", "--drop"),
+    " to leave it.",
+  );
+}
+
+/** A card of the commands. */
+export function command(row, several) {
+  const meta = element(
+    "p", "meta",
+    commandState(row),
+    row.attempts > 1 ? element("span", "tag", `${row.attempts} attempts`) : null,
+    row.duration_ms === null ? null : element("span", "tag", duration(row.duration_ms)),
+    row.next_attempt_at ? element("span", "tag", "again ", time(row.next_attempt_at)) : null,
+    account(row, several),
+  );
+  return element(
+    "li", `card command${row.state === "unknown" ? " doubtful" : ""}`,
+    icon("command"),
+    element("h3", "title", commandLink(row.command_id, asked(row), "")),
+    time(row.occurred_at),
+    row.error ? element("p", "summary", row.error_class ? `${row.error_class}: ${row.error}` : row.error) : null,
+    deciding(row),
+    meta,
+  );
+}
+
 function changes(found) {
   const list = element("dl", "changes");
   for (const [name, change] of Object.entries(found)) {
@@ -157,8 +208,13 @@ export function event(row, several) {
   const line = element(
     "div", "line",
     chip(row.event_type, row.entity_type),
-    element("span", "entity", `${row.entity_type} ${row.entity_id}`),
-    row.outcome ? element("span", `chip plain ${outcomeTone(row.outcome)}`, row.outcome) : null,
+    row.entity_type === "command"
+      ? commandLink(row.entity_id, `command ${shortened(row.entity_id)}`, "entity")
+      : element("span", "entity", `${row.entity_type} ${row.entity_id}`),
+    row.caused_by ? commandLink(row.caused_by, `by command ${shortened(row.caused_by)}`, "entity") : null,
+    row.outcome && row.entity_type !== "command" // whose event says how it ended
+      ? element("span", `chip plain ${outcomeTone(row.outcome)}`, row.outcome)
+      : null,
     row.duration_ms === null ? null : element("span", "entity", duration(row.duration_ms)),
     account(row, several),
     time(row.occurred_at),

@@ -39,10 +39,18 @@ export function deed(type, entity) {
   return (noun === entity && verb ? verb : `${noun} ${verb}`).trim().replaceAll("_", " ");
 }
 
+/** What a command asks for: "add note on lead 7"; what it makes has no number yet. */
+export function asked(row) {
+  const deed = row.action.replaceAll("_", " ");
+  const known = row.entity_type !== "command" && !row.entity_id.startsWith("new:");
+  return known ? `${deed} on ${row.entity_type} ${row.entity_id}` : deed;
+}
+
 /** A class for the chip of an event type, or "". */
 export function tone(type) {
-  if (type.endsWith(".deleted")) return "gone";
-  return /\.(added|restored|completed)$/.test(type) ? "made" : "";
+  if (/\.(deleted|command\.failed)$/.test(type)) return "gone";
+  if (type === "kommo.command.unknown") return "doubt";
+  return /\.(added|restored|completed|command\.succeeded)$/.test(type) ? "made" : "";
 }
 
 /** A class for the chip of an outcome, or "". */

@@ -7,8 +7,10 @@ import asyncpg
 import pytest
 import redis.asyncio as redis
 
-from tests.conftest import Servers
-from tests.dashboard.support import Board, Rows, migrated, open_board
+from runtime.settings import Settings
+from streams.topics import ensure_topics
+from tests.conftest import Servers, delete_topics, installation
+from tests.dashboard.support import Board, Rows, kafka_of, migrated, open_board
 
 _NAME = "dashboard_tests"
 
@@ -42,6 +44,7 @@ async def tables(shared_database: str, redis_url: str) -> str:
     await connection.execute(
         "TRUNCATE kommo_projections.activity_log_v2, kommo_projections.recent_updates_v1, "
         "kommo_projections.tasks_v1, kommo_projections.calls_v1, "
+        "kommo_projections.commands_v1, kommo_projections.command_effects_v1, "
         "kommo_projections.positions, kommo.access_tokens"
     )
     await connection.close()
@@ -62,4 +65,20 @@ async def rows(tables: str) -> AsyncIterator[Rows]:
 async def board(rows: Rows, tables: str, redis_url: str) -> AsyncIterator[Board]:
     """A running dashboard with a cache."""
     async with open_board(tables, redis_url) as running:
+        yield running
+
+
+@pytest.fixture
+async def kafka(servers: Servers, tables: str) -> AsyncIterator[Settings]:
+    """An installation whose topics are there."""
+    settings = installation(servers, tables)
+    await ensure_topics(settings)
+    yield settings
+    await delete_topics(settings)
+
+
+@pytest.fixture
+async def door(kafka: Settings, rows: Rows, tables: str, redis_url: str) -> AsyncIterator[Board]:
+    """A running dashboard that has a Kafka, too."""
+    async with open_board(tables, redis_url, **kafka_of(kafka)) as running:
         yield running

@@ -54,6 +54,7 @@ class Rows:
         outcome: str | None = None,
         duration_ms: int | None = None,
         sort_key: str | None = None,
+        correlation_id: str = "delivery",
         partition: int = 0,
         move: bool = True,
     ) -> uuid.UUID:
@@ -76,7 +77,7 @@ class Rows:
                 None if changes is None else json.dumps(changes),
                 outcome,
                 duration_ms,
-                "delivery",
+                correlation_id,
                 partition,
                 offset,
                 sort_key or f"1-{offset:016d}-000000",
@@ -133,8 +134,24 @@ class Rows:
         told = {"call_id": "u-1", "entity_type": "lead", "entity_id": "1", "direction": "in", "duration_seconds": 65}
         await self._row("calls_v1", {"account_id": account, "occurred_at": at, **told, **columns})
 
+    async def command(self, account: int = ONE, at: dt.datetime = NOON, **columns: Any) -> str:
+        """A row of commands; `columns` replace those of the table."""
+        command_id: str = columns.pop("command_id", None) or str(uuid.uuid4())
+        told = {"action": "add_note", "entity_type": "lead", "entity_id": "1", "status": "succeeded", "attempts": 1}
+        told |= {"admitted_at": at, "correlation_id": command_id}
+        rows = {"account_id": account, "occurred_at": at, "command_id": command_id, **told, **columns}
+        await self._row("commands_v1", rows)
+        return command_id
+
+    async def effect(self, command_id: str, at: dt.datetime = NOON, *, account: int = ONE, **columns: Any) -> None:
+        """An entity that a command touched."""
+        told = {"entity_type": "lead", "entity_id": "1", "at": at, "events": "kommo.lead.", "asked_at": at}
+        await self._insert("command_effects_v1", {"account_id": account, "command_id": command_id, **told, **columns})
+
     async def _row(self, table: str, columns: dict[str, Any]) -> None:
-        columns = {"event_id": uuid.uuid4(), "state": "{}", **columns}
+        await self._insert(table, {"event_id": uuid.uuid4(), "state": "{}", **columns})
+
+    async def _insert(self, table: str, columns: dict[str, Any]) -> None:
         places = ", ".join(f"${number}" for number in range(1, len(columns) + 1))
         await self.connection.execute(
             f"INSERT INTO kommo_projections.{table} ({', '.join(columns)}) VALUES ({places})", *columns.values()
@@ -151,11 +168,14 @@ class Rows:
             {view.projection: view.version for view in VIEWS}[projection],
         )
 
-    async def token(self, *accounts: int, expires_at: dt.datetime | None = None, kind: str = "api") -> str:
-        return (await tokens.create(self.connection, "test", accounts or None, expires_at, kind)).text
+    async def token(
+        self, *accounts: int, expires_at: dt.datetime | None = None, kind: str = "api", commands: bool = False
+    ) -> str:
+        made = await tokens.create(self.connection, "test", accounts or None, expires_at, kind, commands=commands)
+        return made.text
 
-    async def code(self, *accounts: int) -> str:
-        return (await tokens.create_code(self.connection, accounts or None)).text
+    async def code(self, *accounts: int, commands: bool = False) -> str:
+        return (await tokens.create_code(self.connection, accounts or None, commands=commands)).text
 
 
 @dataclass
@@ -187,6 +207,12 @@ def settings_for(database_url: str, redis_url: str | None, **more: Any) -> Setti
         dashboard_url=more.pop("dashboard_url", f"http://127.0.0.1:{port}"),
         **more,
     )
+
+
+def kafka_of(settings: Settings) -> dict[str, Any]:
+    """What open_board() is given to use the Kafka of an installation."""
+    names = ("kafka_bootstrap_servers", "kafka_prefix", "commands_partitions")
+    return {name: getattr(settings, name) for name in names}
 
 
 @contextlib.asynccontextmanager

@@ -29,6 +29,7 @@ async def test_the_activity_log_is_answered_newest_first_with_its_changes(board:
         "correlation_id": "delivery",
         "log_partition": 0,
         "log_offset": 1,
+        "caused_by": None,
     }
     assert items[1]["occurred_at"] == "2026-05-04T11:59:59.999999Z"
     assert items[1]["changes"] is None

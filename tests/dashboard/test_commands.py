@@ -63,7 +63,10 @@ async def test_the_life_of_a_token(shell: Shell, tables: str) -> None:
     assert token not in listed.output
     as_json = json.loads((await shell.run("token", "list", "--json")).stdout)
     assert as_json[0]["accounts"] == [1, 2]
-    assert set(as_json[0]) == {"id", "kind", "name", "accounts", "created_at", "expires_at", "revoked_at"}
+    assert set(as_json[0]) == {
+        *("id", "kind", "name", "accounts", "commands", "created_at", "expires_at", "revoked_at")
+    }
+    assert as_json[0]["commands"] is False
 
     revoked = await shell.run("token", "revoke", "reports")
     assert (revoked.exit_code, token[4:20] in revoked.stdout) == (0, True)
@@ -73,6 +76,18 @@ async def test_the_life_of_a_token(shell: Shell, tables: str) -> None:
     again = await shell.run("token", "revoke", "reports")
     assert again.exit_code == 1
     assert "token list" in again.stderr
+
+
+async def test_a_token_or_address_gives_commands_only_where_that_is_said(shell: Shell, tables: str) -> None:
+    made = await shell.run("token", "create", "--name", "bot", "--accounts", "1", "--commands")
+    assert "reads and gives commands for account 1" in made.stderr
+    checked = await shell.run("token", "check", DASHBOARD_TOKEN=made.stdout.strip())
+    assert "reads and gives commands for account 1" in checked.stdout
+    assert "read, command" in (await shell.run("token", "list")).stdout
+    assert "reads and gives commands" in (await shell.run("dashboard-url", "--commands")).stderr
+    assert "gives commands" not in (await shell.run("dashboard-url")).stderr
+    rows = await fetch(tables, "SELECT kind, commands FROM kommo.access_tokens ORDER BY kind, commands")
+    assert [tuple(row) for row in rows] == [("api", True), ("code", False), ("code", True)]
 
 
 async def test_quiet_prints_the_token_and_nothing_else(shell: Shell) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 import shutil
 import time
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, Route, async_playwright, expect
 
+from schemas.actions import ACTIONS
+from schemas.command import Command
 from tests.dashboard.support import ONE, TWO, Board, Rows, open_board
 from tests.dashboard.test_outages import wire_to
 
@@ -51,8 +55,8 @@ def faults(page: Any) -> list[str]:
     return found
 
 
-async def enter(page: Page, board: Board, rows: Rows, *accounts: int) -> None:
-    await page.goto(f"{board.url}/#code={await rows.code(*accounts)}")
+async def enter(page: Page, board: Board, rows: Rows, *accounts: int, commands: bool = False) -> None:
+    await page.goto(f"{board.url}/#code={await rows.code(*accounts, commands=commands)}")
     await expect(page.locator("#state")).to_have_attribute("data-state", "live")
 
 
@@ -130,7 +134,7 @@ async def test_the_filter_shows_one_account(page: Page, board: Board, rows: Rows
     await enter(page, board, rows)
     await expect(page.locator("#activity > li")).to_have_count(2)
     await expect(page.locator("#activity .tag").first).to_contain_text("account")
-    await page.get_by_label("Account").select_option(str(TWO))
+    await page.locator("#account").select_option(str(TWO))
     await expect(page.locator("#activity > li")).to_have_count(1)
     await expect(page.locator("#activity")).to_contain_text(f"of {TWO}")
     await rows.activity(ONE, summary="unseen")
@@ -195,3 +199,145 @@ async def test_tasks_and_calls_follow_the_chosen_account(page: Page, board: Boar
     await expect(page.locator("#tasks > li")).to_have_count(2)
     await page.select_option("#account", str(TWO))
     await expect(page.locator("#tasks > li")).to_have_text(re.compile(f"of {TWO}"))
+
+
+# ---- commands -------------------------------------------------------------------------------------------------------
+
+_LOST: dict[str, Any] = {"status": "unknown", "error_class": "external_service", "error": "Kommo <b>did</b> not answer"}
+
+
+async def test_commands_have_their_list_and_what_is_unknown_stands_out(page: Page, board: Board, rows: Rows) -> None:
+    now = dt.datetime.now(dt.UTC)
+    lost = await rows.command(at=now, entity_id="7", attempts=2, **_LOST)
+    await rows.command(at=now - dt.timedelta(hours=1), action="create_lead", entity_id="new:x", duration_ms=340)
+    again: dict[str, Any] = {"status": "waiting", "next_attempt_at": now + dt.timedelta(hours=2), "error": "not now"}
+    await rows.command(at=now - dt.timedelta(hours=2), action="update_lead", **again)
+    await enter(page, board, rows)
+    cards = page.locator("#commands > li")
+    await expect(cards).to_have_count(3)
+    await expect(cards.nth(0)).to_have_class("card command doubtful")
+    for said in (
+        "add note on lead 7",
+        "unknown",
+        "2 attempts",
+        "external_service: Kommo <b>did</b> not answer",
+        "A person must decide",
+        f"kommo-streams command decide {lost} --done",
+        "--repeat",
+        "--drop",
+    ):
+        await expect(cards.nth(0)).to_contain_text(said)
+    await expect(cards.nth(1)).to_contain_text("create lead")
+    await expect(cards.nth(1)).not_to_contain_text("on lead")
+    await expect(cards.nth(1)).to_contain_text("340 ms")
+    await expect(cards.nth(2)).to_contain_text("again in 1 hour")
+    await expect(page.locator("#commands .decide")).to_have_count(1)
+    await expect(page.locator("#give")).to_be_hidden()  # this session may only read
+    await rows.command(at=now, command_id=str(uuid.uuid4()), entity_id="8")
+    await rows.activity(at=now)  # the stream tells of it, and the page looks
+    await expect(cards).to_have_count(4)
+    assert faults(page) == []
+
+
+async def test_a_line_leads_to_its_command_and_that_to_its_story(page: Page, board: Board, rows: Rows) -> None:
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    name = await rows.command(at=now, data='{"text": "<img src=x onerror=alert(1)>"}', **_LOST)
+    await rows.effect(name, now)
+    await rows.activity(at=now, summary="Lead changed <script>alert(2)</script>")
+    own: dict[str, Any] = {"entity": f"command/{name}", "type": "kommo.command.unknown"}
+    await rows.activity(at=now, summary="A person must decide", **own)
+    await enter(page, board, rows)
+    box, lines = page.locator("#command"), page.locator("#command-story > li")
+    await expect(box).to_be_hidden()
+    await page.get_by_role("link", name=f"by command {name[:8]}").click()
+    await expect(box).to_be_visible()
+    await expect(page.locator("#command-title")).to_have_text("add note on lead 1")
+    await expect(page.locator("#command-told")).to_contain_text("<img src=x onerror=alert(1)>")
+    await expect(page.locator("#command-told .decide")).to_contain_text("--repeat")
+    await expect(lines).to_have_count(2)
+    await expect(page.locator("#command-story")).to_contain_text("Lead changed <script>alert(2)</script>")
+    assert page.url == f"{board.url}/#command={name}"
+    # A person decides: it shows while it is open.
+    await rows.connection.execute("UPDATE kommo_projections.commands_v1 SET status = 'failed', decision = 'drop'")
+    await expect(page.locator("#command-told")).to_contain_text("drop", timeout=8000)
+    await expect(page.locator("#command-told .decide")).to_have_count(0)
+    await page.get_by_role("button", name="Close").click()
+    await expect(box).to_be_hidden()
+    await expect(page).to_have_url(f"{board.url}/")
+    await page.goto(f"{board.url}/#command={name}")  # an address that was kept
+    await expect(box).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(box).to_be_hidden()
+    await page.goto(f"{board.url}/#command={uuid.uuid4()}")
+    await expect(page.locator("#command-told")).to_contain_text("Not taken on yet")
+    await page.reload()
+    await expect(page.locator("#command-told")).to_contain_text("Not taken on yet")
+    assert [fault for fault in faults(page) if "404" not in fault] == []
+
+
+async def test_a_session_that_may_gives_a_command_and_sees_its_end(page: Page, door: Board, rows: Rows) -> None:
+    await enter(page, door, rows, ONE, commands=True)
+    await page.get_by_text("Give a command").click()
+    await expect(page.locator("#give-account")).to_have_value(str(ONE))
+    await page.get_by_label("Action").select_option("create_lead")
+    fields, wrong = page.get_by_label("Fields, as JSON"), page.locator("#give-error")
+    await expect(fields).to_have_value(re.compile("Kitchen"))
+    await fields.fill('{"name": ')
+    await page.get_by_role("button", name="Send").click()
+    await expect(wrong).to_contain_text("no JSON")
+    await fields.fill('{"name": "<b>", "price": -5}')
+    await page.get_by_role("button", name="Send").click()
+    await expect(wrong).to_contain_text("data.price")
+    assert await page.locator("#give-error b").count() == 0
+    await fields.fill('{"name": "Kitchen", "price": 9007199254740990}')
+    await page.get_by_role("button", name="Send").click()
+    told = page.locator("#command-told")
+    await expect(told).to_contain_text("Not taken on yet")
+    name = page.url.rpartition("=")[2]
+    await rows.command(command_id=name, action="create_lead", entity_id=f"new:{name}", status="waiting", attempts=0)
+    await expect(told).to_contain_text("waiting")
+    await rows.connection.execute(
+        "UPDATE kommo_projections.commands_v1 SET status = 'succeeded', attempts = 1, entities = '{\"lead\": 77}'"
+    )
+    await expect(told).to_contain_text("lead 77")
+    await page.get_by_role("button", name="Close").click()
+    await page.get_by_role("button", name="Send").click()  # once more is another command
+    await expect(told).to_contain_text("Not taken on yet")
+    assert page.url.rpartition("=")[2] != name
+    assert [fault for fault in faults(page) if "404" not in fault and "400" not in fault] == []
+
+
+async def test_what_was_not_answered_is_sent_again_as_the_same_command(page: Page, door: Board, rows: Rows) -> None:
+    keys: list[str | None] = []
+
+    async def answered(route: Route) -> None:
+        keys.append(await route.request.header_value("idempotency-key"))
+        await (route.abort() if len(keys) < 3 else route.continue_())
+
+    await enter(page, door, rows, ONE, commands=True)
+    await page.route("**/api/v1/commands", answered)
+    await page.get_by_text("Give a command").click()
+    for _ in range(2):
+        await page.get_by_role("button", name="Send").click()
+        await expect(page.locator("#give-error")).to_contain_text("it will be the same command")
+    await page.get_by_role("button", name="Send").click()
+    await expect(page.locator("#command-told")).to_contain_text("Not taken on yet")
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+    assert keys[0]
+
+
+async def test_the_form_has_an_example_of_each_action_that_would_be_taken(page: Page, board: Board, rows: Rows) -> None:
+    await enter(page, board, rows, ONE, commands=True)
+    await page.get_by_text("Give a command").click()
+    action, fields = page.get_by_label("Action"), page.get_by_label("Fields, as JSON")
+    names = await action.locator("option").evaluate_all("options => options.map(option => option.value)")
+    assert set(names) == set(ACTIONS)
+    for name in names:
+        await action.select_option(name)
+        data = json.loads(await fields.input_value())
+        made = Command.make(ACTIONS[name].model_validate_json(json.dumps(data)), account_id=ONE)
+        assert made.name == name
+    await page.set_viewport_size({"width": 360, "height": 740})
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert faults(page) == []

@@ -121,5 +121,6 @@ async def test_a_session_sees_its_accounts(board: Board, rows: Rows) -> None:
     for accounts, granted, seen in expected:
         answer: httpx.Response = await board.client.post("/session", json={"code": await rows.code(*accounts)})
         assert answer.status_code == 204
-        assert json.loads((await board.client.get("/session")).content) == {"accounts": granted, "seen": seen}
+        told = json.loads((await board.client.get("/session")).content)
+        assert told == {"accounts": granted, "seen": seen, "commands": False}
         assert accounts_of((await board.client.get("/api/v1/activity")).json()) == set(seen)

@@ -308,8 +308,94 @@ _ENDED = {
 }
 
 
+_COMMAND = {"id": "5", "action": "add_note", "entity": "lead/7"}
+_FAILED = {"error_class": "external_service", "error": "no answer within 15 s"}
+_TRIED = {"attempts": 1, "duration_ms": 340, "total_ms": 352}
+_AGAIN = {**_TRIED, **_FAILED, "next_attempt_at": "2026-09-21T14:13:24.120Z"}
+
+_TOLD: dict[str, list[tuple[dict[str, Any], str, int | None]]] = {
+    "kommo.command.admitted": [
+        ({"data": {"text": "x"}}, "Command add_note on lead 7: taken on", None),
+        ({"after": "c-1"}, "Command add_note on lead 7: taken on, after command c-1", None),
+        ({"action": "create_lead", "entity": "lead/new:5"}, "Command create_lead: taken on", None),
+    ],
+    "kommo.command.succeeded": [
+        (
+            {**_TRIED, "entities": {"lead": 7, "note": 11}},
+            "Command add_note on lead 7: carried out in 0.3 s (attempt 1)",
+            340,
+        ),
+        (
+            {**_TRIED, "action": "create_lead", "entity": "lead/new:5", "entities": {"lead": 7, "contact": 8}},
+            "Command create_lead: carried out in 0.3 s (attempt 1): lead 7, contact 8",
+            340,
+        ),
+        (
+            {"attempts": 2, "decision": "done"},
+            "Command add_note on lead 7: a person decided that it was carried out",
+            None,
+        ),
+    ],
+    "kommo.command.retried": [
+        (
+            _AGAIN,
+            "Command add_note on lead 7 will be tried again at 14:13:24 UTC: external_service: no answer within 15 s",
+            340,
+        ),
+        (
+            {**_AGAIN, "doubt": True, "next_attempt_at": "2026-09-22T00:00:01Z"},
+            "Command add_note on lead 7 will be looked for, and perhaps tried again, at 2026-09-22 00:00:01 UTC: "
+            "external_service: no answer within 15 s",
+            340,
+        ),
+        ({"next_attempt_at": "soon"}, "Command add_note on lead 7 will be tried again later: no reason given", None),
+    ],
+    "kommo.command.failed": [
+        (
+            {**_TRIED, "error_class": "validation", "error": "Kommo refuses it:\n price"},
+            "Command add_note on lead 7 failed: validation: Kommo refuses it: price",
+            340,
+        ),
+        (
+            {"action": "unknown", "entity": "command/5", "error_class": "validation", "error": "type: none"},
+            "Command unknown failed: validation: type: none",
+            None,
+        ),
+    ],
+    "kommo.command.unknown": [
+        (
+            {**_TRIED, **_FAILED},
+            "Command add_note on lead 7 unknown: a person must decide: external_service: no answer within 15 s",
+            340,
+        )
+    ],
+}
+
+
 def test_every_type_has_a_line_here() -> None:
-    assert EVENT_TYPES.keys() == _SAID.keys() | _ENDED.keys()
+    assert EVENT_TYPES.keys() == _SAID.keys() | _ENDED.keys() | _TOLD.keys()
+
+
+async def test_what_the_columns_say_of_what_an_agent_tells(tables: Tables) -> None:
+    for kind, cases in _TOLD.items():
+        for facts, summary, lasted in cases:
+            await tables.clear()
+            log = Log()
+            told = {"command": {**_COMMAND, **facts}}
+            log.append(event_json(kind, "command/5", data=told, timesource="agent"))
+            await tables.write(log.events)
+            (row,) = await tables.shown()
+            outcome = None if kind.endswith("admitted") else kind.rpartition(".")[2]
+            assert (row["summary"], row["outcome"], row["duration_ms"]) == (summary, outcome, lasted)
+            assert (row["entity_type"], row["entity_id"], row["changes"], row["actor_id"]) == (
+                "command",
+                "5",
+                None,
+                None,
+            )
+            (kept,) = await tables.activity()
+            assert (kept["time_source"], kept["floats"], kept["occurred_at"]) == ("agent", False, moment(T0))
+            assert await tables.recent() == []
 
 
 async def test_what_the_columns_say_of_each_type(tables: Tables) -> None:

@@ -327,7 +327,7 @@ def readings(draw: st.DrawFn) -> list[LoggedEvent]:
                     f"event-{number}",
                     _EPOCH + dt.timedelta(seconds=time),
                     f"{0 if kind.creates else 1}-{receipt * 1_000_000:016d}-{place:06d}",
-                    not kind.deletes,
+                    "received" if kind.deletes else "kommo",
                     revision,
                     "",
                     data,

@@ -387,7 +387,7 @@ def readings(draw: st.DrawFn) -> list[LoggedEvent]:
                     f"event-{number}",
                     moment(receipt if untimed and not kind.deletes else at),
                     f"{0 if kind.creates else 1}-{receipt * 1_000_000:016d}-{draw(st.integers(0, 1)):06d}",
-                    not kind.deletes and not untimed,
+                    "received" if kind.deletes or untimed else "kommo",
                     revision,
                     "",
                     {"task": {**data, "element_type": 2}},

@@ -68,5 +68,4 @@ def _credentials(options: dict[str, Any]) -> Any:
         username=options["sasl_plain_username"],
         password=options["sasl_plain_password"],
         ssl_context=context,
-
     )

@@ -114,8 +114,11 @@ async def test_dead_letters_are_the_original_with_the_reason_in_headers(log: Set
     ((found,),) = [records for records in (await lies_in(log, DEADLETTERS, 4)).values() if records]
     told = read_headers(found.headers)
     assert (found.key, found.value, dict(found.headers)["delivery_id"]) == (b"k", b"\xff body", b"d")
-    assert told.pop("at_us").isdecimal()
+    at_us = told.pop("at_us")
+    assert at_us.isdecimal()
     assert told == {
+        "attempts": "1",
+        "first_at_us": at_us,
         "reason": "Because",
         "error_class": "validation",
         "reader": "test",

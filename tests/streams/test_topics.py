@@ -10,7 +10,7 @@ from aiokafka.admin import NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from runtime.settings import Settings
-from streams.topics import ACCOUNTS, DEADLETTERS, EVENTS, MIB, WEBHOOKS, ensure_topics, physical, topics
+from streams.topics import ACCOUNTS, COMMANDS, DEADLETTERS, EVENTS, MIB, WEBHOOKS, ensure_topics, physical, topics
 from tests.conftest import Servers, delete_topics, eventually
 from tests.streams.support import administrator
 
@@ -37,7 +37,7 @@ async def configs(settings: Settings, topic: str) -> dict[str, str]:
 
 async def test_topics_are_made_as_declared(installation: Settings) -> None:
     cluster = await ensure_topics(installation)
-    names = [physical(installation, name) for name in (WEBHOOKS, EVENTS, DEADLETTERS, ACCOUNTS)]
+    names = [physical(installation, name) for name in (WEBHOOKS, EVENTS, COMMANDS, DEADLETTERS, ACCOUNTS)]
     assert sorted(cluster.created) == sorted(names)
     assert names[1] == f"{installation.kafka_prefix}kommo.events.g1"
     assert cluster.differences == []
@@ -45,14 +45,14 @@ async def test_topics_are_made_as_declared(installation: Settings) -> None:
     async def partitions() -> bool:  # the broker learns of a topic a moment after the controller
         async with administrator(installation) as admin:
             described = {topic["topic"]: topic for topic in await admin.describe_topics(names)}
-        return [len(described[name]["partitions"]) for name in names] == [3, 5, 4, 1]
+        return [len(described[name]["partitions"]) for name in names] == [3, 5, 12, 4, 1]
 
     await eventually(partitions)
-    limits = {WEBHOOKS: 2 * MIB, EVENTS: 8 * MIB, DEADLETTERS: 10 * MIB, ACCOUNTS: MIB}
+    limits = {WEBHOOKS: 2 * MIB, EVENTS: 8 * MIB, COMMANDS: MIB, DEADLETTERS: 10 * MIB, ACCOUNTS: MIB}
     for name, limit in limits.items():
         found = await configs(installation, name)
         assert found["max.message.bytes"] == str(limit)
-        assert found["retention.ms"] == ("86400000" if name == WEBHOOKS else "-1")
+        assert found["retention.ms"] == {WEBHOOKS: "86400000", COMMANDS: "2592000000"}.get(name, "-1")
         assert found["retention.bytes"] == "-1"
         assert found["cleanup.policy"] == ("compact" if name == ACCOUNTS else "delete")
         assert found["message.timestamp.type"] == "LogAppendTime"

@@ -36,6 +36,7 @@ from schemas.errors import ErrorClass
 log = logger(__name__)
 
 _SWEEP_SECONDS = 1.0
+_GATHER_SECONDS = 0.03  # between two takings of leases: what comes meanwhile is taken at once
 _SETTLE_SECONDS = 2.0  # before a look for what a worker that died had begun: it may still be on its way
 _DRAIN_SECONDS = 5.0
 _AWAY_SECONDS = 0.5
@@ -63,6 +64,7 @@ class Executor:
         self._due: list[tuple[float, int]] = []
         self._wake = asyncio.Event()
         self._claiming = asyncio.Lock()
+        self._wanted = asyncio.Event()  # there is work of accounts that are not held
         self._shown = False
 
     def awaken(self, accounts: Iterable[int] | None = None) -> None:
@@ -203,7 +205,7 @@ class Executor:
 
     async def _keep_leases(self, stop: asyncio.Event) -> None:
         """Renew, take and give back leases, until cancelled; PostgreSQL being away only ends what is held."""
-        renewed = 0.0
+        renewed = swept = 0.0
         while True:
             try:
                 async with self._pool.acquire() as connection:
@@ -218,8 +220,14 @@ class Executor:
                     await self._show(connection)
             except AWAY as error:
                 log_failure(log, "leases wait for PostgreSQL", error)
-            self.awaken()
-            await asyncio.sleep(_SWEEP_SECONDS)
+            if time.monotonic() - swept >= _SWEEP_SECONDS:
+                swept = time.monotonic()
+                self.awaken()
+            self._wanted.clear()
+            await asyncio.sleep(_GATHER_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SWEEP_SECONDS):
+                    await self._wanted.wait()
 
     async def _acquire(self, connection: Any) -> None:
         async with connection.transaction():
@@ -262,7 +270,10 @@ class Executor:
         """Hear of admissions by any worker, so that what is new begins at once."""
 
         def heard(_connection: Any, _pid: int, _channel: str, payload: str) -> None:
-            self.awaken(None if payload == table.EVERY_ACCOUNT else map(int, payload.split(",")))
+            accounts = None if payload == table.EVERY_ACCOUNT else [int(name) for name in payload.split(",")]
+            self.awaken(accounts)
+            if accounts is None or not all(self.leases.holds(account) for account in accounts):
+                self._wanted.set()
 
         while not stop.is_set():
             with contextlib.suppress(*AWAY):

@@ -18,6 +18,8 @@ log = logger(__name__)
 
 LEASE_SECONDS = 15.0
 RENEW_SECONDS = 4.0
+IDLE_SECONDS = 60.0
+"""How long an account without work is kept: its next command then begins at once."""
 MARGIN_SECONDS = 3.0
 """How much sooner the holder stops than others may begin."""
 
@@ -32,10 +34,12 @@ EXISTS (
     WHERE c.account_id = l.account_id AND c.state IN ('waiting', 'claimed', 'unknown') AND c.state <> 'unknown'
 )
 """
-# An even share for each living worker, rounded up.
+# An even share of the accounts that have work, for each living worker, rounded up; and how many of these are ours.
 _SHARE = f"""
-SELECT ceil(count(*)::float8 / greatest(1, (SELECT count(*) FROM kommo_agents.workers
-                                            WHERE seen_at > clock_timestamp() - make_interval(secs => $1))))::int
+SELECT ceil(count(*)::float8 / greatest(1, (
+           SELECT count(*) FROM kommo_agents.workers WHERE seen_at > clock_timestamp() - make_interval(secs => $1)
+       )))::int AS share,
+       count(*) FILTER (WHERE holder = $2 AND until > clock_timestamp())::int AS ours
 FROM kommo_agents.leases AS l WHERE {_OPEN}
 """  # noqa: S608 no value is in it
 _ACQUIRE = f"""
@@ -78,6 +82,7 @@ class Leases:
     def __init__(self) -> None:
         self.holder = str(uuid.uuid4())
         self._until: dict[int, float] = {}  # by the monotonic clock
+        self._idle_since: dict[int, float] = {}  # likewise
 
     def __len__(self) -> int:
         return len(self._until)
@@ -86,6 +91,10 @@ class Leases:
         """Return the accounts whose lease is certain now."""
         now = time.monotonic()
         return [account for account, until in self._until.items() if until > now]
+
+    def holds(self, account_id: int) -> bool:
+        """Return whether an account is held, be its lease certain or not."""
+        return account_id in self._until
 
     def check(self, account_id: int) -> None:
         """Return if the lease of an account is certain at this moment. Raises LeaseLost."""
@@ -96,8 +105,8 @@ class Leases:
         """Take free accounts that have work, up to an even share for each worker, and return those taken now."""
         began = time.monotonic()
         await connection.execute(_SEEN, self.holder)
-        share: int = await connection.fetchval(_SHARE, LEASE_SECONDS)
-        wanted = min(share - len(self._until), most)
+        share, ours = await connection.fetchrow(_SHARE, LEASE_SECONDS, self.holder)
+        wanted = min(share - ours, most)
         if wanted <= 0:
             return []
         taken = [row[0] for row in await connection.fetch(_ACQUIRE, self.holder, LEASE_SECONDS, wanted)]
@@ -121,14 +130,14 @@ class Leases:
         return lost
 
     async def surplus(self, connection: Any, busy: Iterable[int]) -> list[int]:
-        """Return accounts to give back: those without work, and what is above an even share; none that is busy."""
-        idle = [row[0] for row in await connection.fetch(_IDLE, list(self._until))]
-        share: int = await connection.fetchval(_SHARE, LEASE_SECONDS)
-        working = set(busy)
-        quiet = [account for account in self._until if account not in working]
-        above = len(self._until) - len(idle) - share
-        rest = [account for account in quiet if account not in set(idle)]
-        return [*(account for account in idle if account not in working), *rest[: max(0, above)]]
+        """Return accounts to give back: long without work, or above an even share of those with work; none is busy."""
+        idle = {row[0] for row in await connection.fetch(_IDLE, list(self._until))}
+        share, ours = await connection.fetchrow(_SHARE, LEASE_SECONDS, self.holder)
+        working, now = set(busy), time.monotonic()
+        self._idle_since = {account: self._idle_since.get(account, now) for account in idle}
+        long_idle = [account for account, since in self._idle_since.items() if now - since > IDLE_SECONDS]
+        rest = [account for account in self._until if account not in idle and account not in working]
+        return [*(account for account in long_idle if account not in working), *rest[: max(0, ours - share)]]
 
     async def release(self, connection: Any, accounts: Iterable[int]) -> None:
         """Give accounts back. Nothing of them may be under way."""

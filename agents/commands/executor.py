@@ -207,6 +207,7 @@ class Executor:
         """Renew, take and give back leases, until cancelled; PostgreSQL being away only ends what is held."""
         renewed = swept = 0.0
         while True:
+            self._wanted.clear()  # before it is looked for: what is heard of meanwhile is looked for again
             try:
                 async with self._pool.acquire() as connection:
                     if time.monotonic() - renewed >= RENEW_SECONDS:
@@ -223,7 +224,6 @@ class Executor:
             if time.monotonic() - swept >= _SWEEP_SECONDS:
                 swept = time.monotonic()
                 self.awaken()
-            self._wanted.clear()
             await asyncio.sleep(_GATHER_SECONDS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SWEEP_SECONDS):

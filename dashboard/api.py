@@ -14,14 +14,14 @@ from dashboard import cursor, parameters
 from dashboard.access import Access, Grant, unauthenticated
 from dashboard.database import Database
 from dashboard.live import Client, Live
-from dashboard.models import ActivityPage, CallsPage, CommandsPage, RecentUpdatesPage, TasksPage
+from dashboard.models import ActivityPage, CallsPage, CommandsPage, DeadLettersPage, RecentUpdatesPage, TasksPage
 from dashboard.openapi import SECURITY, problems
 from dashboard.outbound import Outbound
 from dashboard.pages import Pages
 from dashboard.parameters import Parameter
 from dashboard.stories import Stories
 from dashboard.waiting import Waiting
-from projections.queries import ACTIVITY, CALLS, COMMANDS, RECENT_UPDATES, TASKS, Filter, View
+from projections.queries import ACTIVITY, CALLS, COMMANDS, DEAD_LETTERS, RECENT_UPDATES, TASKS, Filter, View
 
 SESSION_COOKIE = "kommo_streams_session"
 PRIVATE = {"Cache-Control": "private, no-store"}
@@ -194,6 +194,19 @@ def router(services: Services) -> APIRouter:
     )
     async def commands(request: Request) -> Response:
         return await _answer(services, request, COMMANDS, parameters.COMMANDS)
+
+    @routes.get(
+        "/deadletters",
+        summary="The dead letters: what was set aside, and why; newest first",
+        description="Order: `occurred_at` (when it was set aside last) and letter id, descending. What names no "
+        "account is seen only by a token for all. The original record is at `/api/v1/deadletters/{letter_id}`."
+        + _PAGED,
+        response_class=Response,
+        responses={200: {"model": DeadLettersPage}, **problems(400, 401, 403, 500, 503)},
+        openapi_extra=_described(parameters.DEAD_LETTERS),
+    )
+    async def deadletters(request: Request) -> Response:
+        return await _answer(services, request, DEAD_LETTERS, parameters.DEAD_LETTERS)
 
     @routes.get(
         "/live",

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from dashboard import api, giving, page, session
+from dashboard import api, circuits, giving, letters, page, session
 from dashboard.api import Services
 from dashboard.openapi import describing
 from runtime.asgi import ASGIApp, Receive, Scope, Send
@@ -34,7 +34,7 @@ _HEADERS = [
 ]
 _ELSEWHERE = (
     "there is /, /api/v1/activity, /api/v1/recent-updates, /api/v1/tasks, /api/v1/calls, /api/v1/commands, "
-    "/api/v1/live, /session and /openapi.json"
+    "/api/v1/deadletters, /api/v1/circuits, /api/v1/live, /session and /openapi.json"
 )
 
 
@@ -49,6 +49,8 @@ def build(settings: Settings, services: Services) -> ASGIApp:
     )
     app.include_router(api.router(services))
     app.include_router(giving.router(services, settings))
+    app.include_router(letters.router(services))
+    app.include_router(circuits.router(services))
     app.include_router(session.router(services, settings))
     app.router.routes.extend(page.routes())
     app.openapi = describing(app)  # type: ignore[method-assign]

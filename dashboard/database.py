@@ -135,6 +135,6 @@ class Database:
 _EVERYTHING = """
 SELECT (SELECT 1 FROM kommo.activity_log LIMIT 0), (SELECT 1 FROM kommo.recent_updates LIMIT 0),
        (SELECT 1 FROM kommo.tasks LIMIT 0), (SELECT 1 FROM kommo.calls LIMIT 0),
-       (SELECT 1 FROM kommo.commands LIMIT 0), (SELECT commands FROM kommo.access_tokens LIMIT 0),
-       (SELECT 1 FROM kommo_projections.positions LIMIT 0)
+       (SELECT 1 FROM kommo.commands LIMIT 0), (SELECT 1 FROM kommo.dead_letters LIMIT 0),
+       (SELECT commands FROM kommo.access_tokens LIMIT 0), (SELECT 1 FROM kommo_projections.positions LIMIT 0)
 """

@@ -175,6 +175,65 @@ class CommandStory(Command):
     )
 
 
+class DeadLetter(BaseModel):
+    """One record that was set aside: what it is about, and why."""
+
+    letter_id: str = Field(examples=["0f343b0931126a20f133d67c2b018a3b"])
+    account_id: int | None = Field(description="Null where the original names none.")
+    occurred_at: dt.datetime = Field(description="When it was set aside last, in UTC.")
+    first_at: dt.datetime = Field(description="When what failed was tried first, in UTC.")
+    error_class: ErrorClass
+    reason: str
+    reader: str = Field(description="Who set it aside; empty where it does not say.", examples=["ingest"])
+    attempts: int
+    topic: str = Field(description="Where the original lies; empty where the letter does not say.")
+    original_partition: int | None
+    original_offset: int | None
+    item: str = Field(description="The part of the original that it is about; empty for the whole.")
+    correlation_id: str
+    log_partition: int = Field(description="Where the letter itself lies in kommo.deadletters.")
+    log_offset: int
+
+
+class DeadLettersPage(BaseModel):
+    """A page of the dead letters: set aside last first."""
+
+    items: list[DeadLetter]
+    next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last.")
+
+
+class OriginalHeader(BaseModel):
+    """A header of an original record; bytes that are no UTF-8 are U+FFFD in it."""
+
+    name: str
+    value: str | None
+
+
+class DeadLetterWhole(DeadLetter):
+    """A dead letter with the original record."""
+
+    key: str | None
+    key_is_base64: bool = Field(description="Whether `key` is base64, because the bytes are no UTF-8.")
+    value: str | None = Field(description="Whole. Null where the original has none, or one too large to be set aside.")
+    value_is_base64: bool = Field(description="Whether `value` is base64, because the bytes are no UTF-8.")
+    headers: list[OriginalHeader] = Field(description="The original's own, in their order.")
+
+
+class Circuit(BaseModel):
+    """One kind of Kommo's endpoints that fails for an account, so that only a probe is sent from time to time."""
+
+    account_id: int
+    kind: str = Field(examples=["notes"])
+    since: dt.datetime = Field(description="Since when, in UTC.")
+    until: dt.datetime = Field(description="When the next probe may go, in UTC.")
+
+
+class Circuits(BaseModel):
+    """The circuits that are open now."""
+
+    items: list[Circuit] = Field(description="Open for longest first; 500 at most.")
+
+
 class Taken(BaseModel):
     """A command that is on its way."""
 

@@ -12,12 +12,15 @@ from typing import Any
 from runtime.problem import Problem
 from schemas.actions import ACTIONS
 from schemas.catalogue import EVENT_TYPES
+from schemas.errors import ErrorClass
 
 DEFAULT_LIMIT, MOST_ROWS = 50, 500
 MOST_CURSOR = 2048
 TASK_STATES = ["open", "completed", "deleted"]
 DIRECTIONS = ["in", "out"]
 COMMAND_STATES = ["waiting", "succeeded", "failed", "unknown"]
+ERROR_CLASSES = [item.value for item in ErrorClass]
+MOST_READER = 100
 MOST_WAIT = 10
 
 _ACCOUNT = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
@@ -58,6 +61,12 @@ def _user(text: str) -> int:
     if not _USER.fullmatch(text) or int(text) >= 2**63:
         raise ValueError("must be the number of a user of Kommo, for example 11087123")
     return int(text)
+
+
+def _reader(text: str) -> str:
+    if not 1 <= len(text) <= MOST_READER or "\0" in text:
+        raise ValueError("must be the name of what sets aside, for example ingest, commands or activity_log.v2")
+    return text
 
 
 def _event_type(text: str) -> str:
@@ -137,7 +146,7 @@ ACCOUNT = Parameter(
     {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
 )
 _ENTITY_SCHEMA = {"type": "string", "pattern": r"^[a-z][a-z0-9_]{0,63}(/\S{1,128})?$", "examples": ["lead", "lead/123"]}
-_PAGING = (
+_PAGES = (
     Parameter(
         "limit",
         _limit,
@@ -150,6 +159,9 @@ _PAGING = (
         "Go on after a page: its `next_cursor`, with the other parameters as they were (`limit` may change).",
         {"type": "string", "maxLength": MOST_CURSOR},
     ),
+)
+_PAGING = (
+    *_PAGES,
     Parameter(
         "wait_for",
         _event_id,
@@ -229,6 +241,21 @@ COMMANDS = (
     Parameter("since", _time, "Only commands whose last news is at this time or later.", _DATE_TIME),
     Parameter("until", _time, "Only commands whose last news is before this time.", _DATE_TIME),
     *_PAGING,
+)
+DEAD_LETTERS = (
+    ACCOUNT,
+    Parameter(
+        "class", _one_of(*ERROR_CLASSES), "Only letters of this error class.", {"type": "string", "enum": ERROR_CLASSES}
+    ),
+    Parameter(
+        "reader",
+        _reader,
+        "Only what this one set aside: `ingest`, `commands`, `activity_log.v2`, ...",
+        {"type": "string", "minLength": 1, "maxLength": MOST_READER},
+    ),
+    Parameter("since", _time, "Only letters set aside (last) at this time or later.", _DATE_TIME),
+    Parameter("until", _time, "Only letters set aside (last) before this time.", _DATE_TIME),
+    *_PAGES,
 )
 WAIT = Parameter(
     "wait",

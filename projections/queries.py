@@ -196,11 +196,42 @@ COMMANDS = View(
     },
 )
 
+# Its order has no account: of many letters none may be known.
+DEAD_LETTERS = View(
+    name="kommo.dead_letters",
+    projection="dead_letters",
+    version=1,
+    columns=(
+        "letter_id",
+        "account_id",
+        "occurred_at",
+        "first_at",
+        "error_class",
+        "reason",
+        "reader",
+        "attempts",
+        "topic",
+        "original_partition",
+        "original_offset",
+        "item",
+        "correlation_id",
+        "log_partition",
+        "log_offset",
+    ),
+    order=(("occurred_at", "timestamptz"), ("letter_id", "text")),
+    filters={
+        "class": lambda value, add: f"error_class = {add(value, 'text')}",
+        "reader": lambda value, add: f"reader = {add(value, 'text')}",
+    },
+)
+ORIGINAL = ("key", "value", "headers")
+"""The columns of a dead letter that hold the original record: up to 10 MiB, so no list has them."""
+
 EFFECTS = "kommo_projections.command_effects_v1"
 STORY_LINES = 100
 
 VIEWS = (ACTIVITY, RECENT_UPDATES, TASKS, CALLS, COMMANDS)
-"""Every view that can be paged."""
+"""Every view that is made of kommo.events: an event can be waited for in it. DEAD_LETTERS is of another topic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +385,21 @@ async def story(connection: Connection, account: int, command_id: str, correlati
     """
     rows = await connection.fetch(_STORY, account, command_id, correlation_id, STORY_LINES)
     return [dict(row) for row in rows]
+
+
+_LETTER = f"""
+SELECT {", ".join((*DEAD_LETTERS.columns, *ORIGINAL))} FROM {DEAD_LETTERS.name}
+WHERE letter_id = $1 AND ($2::bigint[] IS NULL OR account_id = ANY($2))
+"""  # noqa: S608 - constants of this module
+
+
+async def letter(connection: Connection, letter_id: str, accounts: Accounts) -> Row | None:
+    """Return a dead letter of these accounts with the original record, None where there is none.
+
+    One that names no account is only for those who may see all.
+    """
+    rows = await connection.fetch(_LETTER, letter_id, None if accounts is None else list(accounts))
+    return dict(rows[0]) if rows else None
 
 
 _PROGRESS = """

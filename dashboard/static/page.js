@@ -1,8 +1,10 @@
 // The page: trades the code in its address for a session, then shows what the live stream tells.
 
+import { anyOpen, showCircuits } from "./circuits.js";
 import { closeCommand, showCommand } from "./command.js";
 import { readyToGive } from "./give.js";
-import { Rows, call, card, command, event, refreshTimes, task } from "./rows.js";
+import { closeLetter, showLetter } from "./letter.js";
+import { Rows, call, card, command, event, letter, refreshTimes, task } from "./rows.js";
 
 const find = (id) => document.getElementById(id);
 const HOW = ["Nothing has happened yet.", "Let Kommo post its webhooks to the gateway, or post one yourself: the first event shows here by itself."];
@@ -13,8 +15,9 @@ const activity = new Rows(find("activity"), event, (row) => `${row.account_id}/$
 const tasks = new Rows(find("tasks"), task, (row) => `${row.account_id}/${row.task_id}`, ["No tasks yet.", "A task that is made in Kommo shows here."]);
 const calls = new Rows(find("calls"), call, (row) => `${row.account_id}/${row.entity_type}/${row.entity_id}/${row.call_id}`, ["No calls yet.", "A call that is logged on a lead, contact or company shows here."]);
 const commands = new Rows(find("commands"), command, (row) => `${row.account_id}/${row.command_id}`, ["No commands yet.", "What Kommo is asked to do, by a program or from here, shows here with what became of it."]);
-const LISTS = [["tasks", tasks], ["calls", calls], ["commands", commands]];
-const ALL = [recent, activity, tasks, calls, commands];
+const letters = new Rows(find("letters"), letter, (row) => row.letter_id, ["No dead letters.", "What cannot become an event or a row, or cannot be carried out, is set aside whole and shows here."]);
+const LISTS = [["tasks", tasks], ["calls", calls], ["commands", commands], ["deadletters", letters]];
+const ALL = [recent, activity, tasks, calls, commands, letters];
 
 let looking = null;
 let stream = null;
@@ -49,13 +52,19 @@ async function useCode() {
 function showEntry(reason) {
   stream?.close();
   closeCommand();
-  for (const rows of ALL) rows.reset();
+  closeLetter();
+  forget();
   // The next session may see other accounts.
   find("account").replaceChildren();
   several = false;
   find("tools").hidden = find("board").hidden = true;
   find("entry").hidden = false;
   if (reason) find("entry-reason").textContent = reason;
+}
+
+function forget() {
+  for (const rows of ALL) rows.reset();
+  showCircuits([]);
 }
 
 function showBoard(session) {
@@ -67,11 +76,13 @@ function showBoard(session) {
   follow();
 }
 
-/** Show the command that the address names, if it names one. */
+/** Show the command or the dead letter that the address names, if it names one. */
 function follow() {
-  const found = /^#command=([\w-]+)$/.exec(location.hash);
-  if (found) showCommand(found[1]);
-  else closeCommand();
+  const [, kind, id] = /^#(command|letter)=([\w-]+)$/.exec(location.hash) ?? [];
+  if (kind !== "command") closeCommand();
+  if (kind !== "letter") closeLetter();
+  if (kind === "command") showCommand(id);
+  if (kind === "letter") showLetter(id);
 }
 
 function offerAccounts(accounts) {
@@ -84,20 +95,33 @@ function offerAccounts(accounts) {
 }
 
 function show(rows, page) {
-  offerAccounts(new Set(page.items.map((row) => row.account_id)));
+  offerAccounts(new Set(page.items.map((row) => row.account_id).filter((account) => account !== null)));
   return rows.show(page.items, several && find("account").value === "");
+}
+
+/** Ask for a list of the chosen account; null where that failed, or is no longer wanted. */
+async function ask(name, query = {}) {
+  const account = find("account").value;
+  const parameters = new URLSearchParams(account ? { ...query, account } : query);
+  const answer = await fetch(`/api/v1/${name}?${parameters}`).catch(() => null);
+  const told = answer?.ok ? await answer.json().catch(() => null) : null;
+  // What was asked for another account, or before signing out, is no longer wanted.
+  return account === find("account").value && !find("board").hidden ? told : null;
 }
 
 /** Ask for the lists that the stream does not carry. */
 async function look() {
   looking = null;
-  const account = find("account").value;
-  const query = account ? `?limit=30&account=${encodeURIComponent(account)}` : "?limit=30";
   for (const [name, rows] of LISTS) {
-    const answer = await fetch(`/api/v1/${name}${query}`).catch(() => null);
-    // What was asked for another account, or before signing out, is no longer wanted.
-    if (answer?.ok && account === find("account").value && !find("board").hidden) show(rows, await answer.json());
+    const told = await ask(name, { limit: 30 });
+    if (told) show(rows, told);
   }
+  await lookAtCircuits();
+}
+
+async function lookAtCircuits() {
+  const told = await ask("circuits");
+  if (told) showCircuits(told.items);
 }
 
 /** Look again once what the stream told of is in every list, and a first page that was kept before it is a second old. */
@@ -169,7 +193,7 @@ async function start() {
 }
 
 find("account").addEventListener("change", () => {
-  for (const rows of ALL) rows.reset();
+  forget();
   connect();
 });
 find("leave").addEventListener("click", async () => {
@@ -180,4 +204,5 @@ find("leave").addEventListener("click", async () => {
 addEventListener("hashchange", () => (location.hash.startsWith("#code=") ? start() : find("board").hidden || follow()));
 setInterval(refreshTimes, 10000);
 setInterval(() => find("board").hidden || lookSoon(), 15000); // a task becomes overdue by itself
+setInterval(() => anyOpen() && lookAtCircuits(), 5000); // a probe closes one, or puts the next off
 start();

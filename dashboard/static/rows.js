@@ -1,6 +1,6 @@
 // Rows as elements. Everything from the server becomes text, never markup.
 
-import { absolute, ago, asked, brief, deed, duration, fieldName, outcomeTone, plain, safeLink, tone } from "./words.js";
+import { absolute, accountName, ago, asked, brief, deed, duration, fieldName, origin, outcomeTone, plain, safeLink, tone } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
@@ -14,6 +14,7 @@ const ICONS = {
   talk: "M4 5h16v11H10l-5 4v-4H4z",
   call: "M6 3l4 5-2.5 2.5a13 13 0 0 0 6 6L16 14l5 4-3 3C10 21 3 14 3 6z",
   command: "M4 12h11M11 7l5 5-5 5M19.5 5v14",
+  letter: "M4 6h16v12H4zM4 7l8 6 8-6",
   other: "M12 4v16M4 12h16",
 };
 const KINDS = new Set(Object.keys(ICONS));
@@ -56,7 +57,7 @@ export function refreshTimes() {
   for (const made of document.querySelectorAll("time")) said(made, new Date(made.dateTime));
 }
 
-const account = (row, several) => (several ? element("span", "tag", `account ${row.account_id}`) : null);
+const account = (row, several) => (several ? element("span", "tag", accountName(row)) : null);
 const chip = (type, entity) => element("span", `chip ${tone(type)}`, deed(type, entity));
 
 /** A card of the recent updates. */
@@ -188,6 +189,21 @@ export function command(row, several) {
     deciding(row),
     meta,
   );
+}
+
+/** A card of the dead letters. */
+export function letter(row, several) {
+  const link = element("a", "", row.reason);
+  link.href = `#letter=${encodeURIComponent(row.letter_id)}`;
+  const meta = element(
+    "p", "meta",
+    element("span", "chip failed", row.error_class),
+    element("span", "tag", `by ${row.reader || "an unknown reader"}`),
+    row.attempts > 1 ? element("span", "tag", `${row.attempts} attempts`) : null,
+    row.topic ? element("span", "tag", origin(row)) : null,
+    account(row, several),
+  );
+  return element("li", "card letter", icon("letter"), element("h3", "title", link), time(row.occurred_at), meta);
 }
 
 function changes(found) {

@@ -46,6 +46,22 @@ export function asked(row) {
   return known ? `${deed} on ${row.entity_type} ${row.entity_id}` : deed;
 }
 
+/** Whose a row is; of a dead letter that may not be known. */
+export const accountName = (row) => (row.account_id === null ? "no account" : `account ${row.account_id}`);
+
+/** Where the original of a dead letter lies: topic, partition and offset, and which part of it */
+export function origin(row) {
+  const place = [row.topic, row.original_partition, row.original_offset].filter((part) => part !== null).join("/");
+  return row.item ? `${place} ${row.item}` : place;
+}
+
+/** "next probe in 20 s" */
+export function probe(until, now = new Date()) {
+  const seconds = Math.ceil((until - now) / 1000);
+  if (seconds <= 0) return "a probe is due";
+  return seconds < 120 ? `next probe in ${seconds} s` : `next probe in ${Math.ceil(seconds / 60)} min`;
+}
+
 /** A class for the chip of an event type, or "". */
 export function tone(type) {
   if (/\.(deleted|command\.failed)$/.test(type)) return "gone";

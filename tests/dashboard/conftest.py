@@ -44,7 +44,7 @@ async def tables(shared_database: str, redis_url: str) -> str:
     await connection.execute(
         "TRUNCATE kommo_projections.activity_log_v2, kommo_projections.recent_updates_v1, "
         "kommo_projections.tasks_v1, kommo_projections.calls_v1, "
-        "kommo_projections.commands_v1, kommo_projections.command_effects_v1, "
+        "kommo_projections.commands_v1, kommo_projections.command_effects_v1, kommo_projections.dead_letters_v1, "
         "kommo_projections.positions, kommo.access_tokens"
     )
     await connection.close()

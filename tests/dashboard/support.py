@@ -15,6 +15,7 @@ import asyncpg
 import httpx
 from pydantic import SecretStr
 
+from agents.migrations import migrations as agents_migrations
 from dashboard import tokens
 from dashboard.migrations import migrations
 from dashboard.process import dashboard
@@ -31,6 +32,13 @@ ONE, TWO = 31337, 42042
 async def migrated(url: str) -> None:
     connection = await asyncpg.connect(url)
     await migrate(connection, [*projection_migrations(), *migrations()])
+    await connection.close()
+
+
+async def agents_migrated(url: str) -> None:
+    """Make the workers' own tables, which the dashboard's are not."""
+    connection = await asyncpg.connect(url)
+    await migrate(connection, agents_migrations())
     await connection.close()
 
 
@@ -147,6 +155,32 @@ class Rows:
         """An entity that a command touched."""
         told = {"entity_type": "lead", "entity_id": "1", "at": at, "events": "kommo.lead.", "asked_at": at}
         await self._insert("command_effects_v1", {"account_id": account, "command_id": command_id, **told, **columns})
+
+    async def letter(self, account: int | None = ONE, at: dt.datetime = NOON, **columns: Any) -> str:
+        """A row of dead letters; `columns` replace those of the table."""
+        letter_id: str = columns.pop("letter_id", None) or uuid.uuid4().hex
+        told = {"first_at": at, "error_class": "validation", "reason": "it is no JSON", "reader": "ingest"}
+        told |= {"attempts": 1, "topic": "kommo.webhooks", "original_partition": 3, "original_offset": 2**40}
+        told |= {"item": "", "correlation_id": "c-1", "key": b"31337", "value": b"{", "headers": "[]"}
+        told |= {"log_partition": 1, "log_offset": 5}
+        rows = {"letter_id": letter_id, "account_id": account, "occurred_at": at, **told, **columns}
+        await self._insert("dead_letters_v1", rows)
+        return letter_id
+
+    async def circuit(self, account: int, kind: str, since: dt.datetime, until: dt.datetime) -> None:
+        """An open circuit of the worker that holds the account (the workers' tables must be there)."""
+        holder = uuid.uuid5(uuid.NAMESPACE_OID, "worker")
+        await self.connection.execute(
+            "INSERT INTO kommo_agents.leases (account_id, holder, until) VALUES ($1, $2, 'infinity') "
+            "ON CONFLICT (account_id) DO NOTHING",
+            account,
+            holder,
+        )
+        await self.connection.execute(
+            "INSERT INTO kommo_agents.circuits (account_id, kind, since, until, holder) VALUES ($1, $2, $3, $4, $5) "
+            "ON CONFLICT (account_id, kind) DO UPDATE SET until = excluded.until",
+            *(account, kind, since, until, holder),
+        )
 
     async def _row(self, table: str, columns: dict[str, Any]) -> None:
         await self._insert(table, {"event_id": uuid.uuid4(), "state": "{}", **columns})

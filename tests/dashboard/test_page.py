@@ -11,12 +11,13 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import pytest
 from playwright.async_api import Browser, Page, Route, async_playwright, expect
 
 from schemas.actions import ACTIONS
 from schemas.command import Command
-from tests.dashboard.support import ONE, TWO, Board, Rows, open_board
+from tests.dashboard.support import ONE, TWO, Board, Rows, agents_migrated, migrated, open_board
 from tests.dashboard.test_outages import wire_to
 
 _ARGUMENTS = [
@@ -341,3 +342,140 @@ async def test_the_form_has_an_example_of_each_action_that_would_be_taken(page: 
     await page.set_viewport_size({"width": 360, "height": 740})
     assert await page.evaluate("document.documentElement.scrollWidth") <= 360
     assert faults(page) == []
+
+
+# ---- dead letters and circuits --------------------------------------------------------------------------------------
+
+_ATTACK = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+
+
+async def test_dead_letters_have_their_list_and_lead_to_the_original(page: Page, board: Board, rows: Rows) -> None:
+    now = dt.datetime.now(dt.UTC)
+    name = await rows.letter(
+        at=now,
+        reason=f"no JSON: {_ATTACK}",
+        reader=_ATTACK,
+        attempts=4,
+        item="leads[0]",
+        value=f'{{"a": "{_ATTACK}"'.encode(),
+        headers=json.dumps([["content-type", _ATTACK], ["empty", None]]),
+    )
+    strange = await rows.letter(None, now - dt.timedelta(hours=2), error_class="internal", key=None, value=b"\xff")
+    await rows.letter(TWO, now - dt.timedelta(hours=3), reader="", topic="")
+    await enter(page, board, rows)
+    cards, box, told = page.locator("#letters > li"), page.locator("#letter"), page.locator("#letter-told")
+    await expect(cards).to_have_count(3)
+    for said in (
+        *(f"no JSON: {_ATTACK}", "just now", "validation", f"by {_ATTACK}", "4 attempts"),
+        f"kommo.webhooks/3/{2**40} leads[0]",
+        f"account {ONE}",
+    ):
+        await expect(cards.nth(0)).to_contain_text(said)
+    await expect(cards.nth(1)).to_contain_text("internal")
+    await expect(cards.nth(1)).to_contain_text("no account")
+    await expect(cards.nth(2)).to_contain_text("by an unknown reader")
+    accounts = await page.locator("#account option").evaluate_all("options => options.map(option => option.value)")
+    assert set(accounts) == {"", str(ONE), str(TWO)}  # and no account called null
+    await expect(box).to_be_hidden()
+    await cards.nth(0).get_by_role("link").click()
+    await expect(box).to_be_visible()
+    assert page.url == f"{board.url}/#letter={name}"
+    for said in (f'{{"a": "{_ATTACK}"', f"content-type: {_ATTACK}", "empty:", name, "c-1", "31337"):
+        await expect(told).to_contain_text(said)
+    await expect(told).not_to_contain_text("base64")
+    assert await page.locator("main img, main script, #letter img, #letter script").count() == 0
+    await page.get_by_role("button", name="Close").click()
+    await expect(box).to_be_hidden()
+    await expect(page).to_have_url(f"{board.url}/")
+    await page.goto(f"{board.url}/#letter={strange}")  # an address that was kept
+    await expect(told).to_contain_text("base64")
+    await expect(told.locator("pre")).to_have_text("/w==")
+    await page.keyboard.press("Escape")
+    await expect(box).to_be_hidden()
+    await rows.letter(at=now, reason="a new one")
+    await rows.activity(at=now)  # the stream tells of it, and the page looks
+    await expect(cards).to_have_count(4)
+    await page.locator("#account").select_option(str(TWO))
+    await expect(cards).to_have_count(1)
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(cards).to_have_count(0)
+    assert faults(page) == []
+
+
+async def test_a_dead_letter_that_is_large_fits_and_one_that_is_not_there_says_so(
+    page: Page, board: Board, rows: Rows
+) -> None:
+    large = await rows.letter(value=b"x" * (10 * 2**20), reason="r" * 2000)
+    too_large, empty = await rows.letter(value=None), await rows.letter(value=b"")
+    theirs = await rows.letter(TWO)
+    await page.set_viewport_size({"width": 360, "height": 740})
+    await enter(page, board, rows, ONE)
+    told = page.locator("#letter-told")
+    await page.goto(f"{board.url}/#letter={large}")
+    await expect(told).to_contain_text(f"kommo-streams deadletters show {large} --value")
+    assert len(await told.locator("pre").last.inner_text()) == 100000
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert await page.evaluate("(box => box.scrollWidth <= box.clientWidth)(document.querySelector('#letter'))")
+    await page.goto(f"{board.url}/#letter={too_large}")  # from one to the next without closing
+    await expect(told).to_contain_text("too large to be set aside")
+    await page.goto(f"{board.url}/#letter={empty}")
+    await expect(told).to_contain_text("Empty.")
+    command = await rows.command()
+    await page.goto(f"{board.url}/#command={command}")
+    await expect(page.locator("#letter")).to_be_hidden()
+    await expect(page.locator("#command")).to_be_visible()
+    await page.goto(f"{board.url}/#letter={theirs}")
+    await expect(page.locator("#command")).to_be_hidden()
+    await expect(told).to_contain_text(f"there is no dead letter {theirs}")
+    assert [fault for fault in faults(page) if "404" not in fault] == []
+
+
+async def test_open_circuits_show_above_the_commands_until_they_close(
+    page: Page, database: str, redis_url: str
+) -> None:
+    await migrated(database)
+    now = dt.datetime.now(dt.UTC)
+    connection = await asyncpg.connect(database)
+    rows = Rows(connection)
+    lines = page.locator("#circuits > li")
+    async with open_board(database, redis_url) as board:
+        await enter(page, board, rows, ONE, TWO)
+        await expect(page.locator("#letters .empty")).to_be_visible()
+        await expect(page.locator("#circuits")).to_be_hidden()  # no worker has run here
+        await agents_migrated(database)
+        await rows.circuit(ONE, "notes", now - dt.timedelta(seconds=5), now + dt.timedelta(seconds=90))
+        await rows.circuit(TWO, _ATTACK, now, now + dt.timedelta(hours=1))
+        await rows.circuit(4, "leads", now, now)
+        await rows.activity()  # the stream tells of it, and the page looks
+        await expect(lines).to_have_count(2)
+        words = rf"Kommo of account {ONE} does not answer at notes since \d\d:\d\d; next probe in (\d+) s"
+        await expect(lines.first).to_have_text(re.compile(f"^{words}$"))
+        await page.route("**/api/v1/circuits*", lambda route: route.abort())
+        await page.wait_for_timeout(200)  # an answer may be under way
+        before = await lines.first.text_content()
+        await expect(lines.first).not_to_have_text(before or "")  # it counts down, also while nobody can be asked
+        await page.unroute("**/api/v1/circuits*")
+        found = re.fullmatch(words, await lines.first.text_content() or "")
+        assert found
+        assert 1 <= int(found[1]) <= 90
+        await expect(lines.last).to_contain_text(f"does not answer at {_ATTACK} since")
+        await expect(lines.last).to_contain_text("next probe in 6")
+        await expect(lines.last).to_contain_text(" min")
+        assert await page.locator("#circuits ~ #commands").count() == 1
+        await rows.circuit(ONE, "notes", now, now - dt.timedelta(seconds=1))
+        await expect(lines.first).to_contain_text("a probe is due", timeout=8000)
+        await page.locator("#account").select_option(str(TWO))
+        await expect(lines).to_have_text(re.compile(f"account {TWO}"))
+        for number in range(12):
+            await rows.circuit(TWO, f"k{number}", now + dt.timedelta(seconds=number), now)
+        await expect(lines).to_have_count(11, timeout=8000)
+        await expect(lines.last).to_have_text("and 3 more")
+        await connection.execute("DELETE FROM kommo_agents.circuits")
+        await expect(page.locator("#circuits")).to_be_hidden(timeout=8000)
+        await rows.circuit(TWO, "leads", now, now)
+        await rows.activity(TWO)
+        await expect(lines).to_have_count(1)
+        await page.get_by_role("button", name="Sign out").click()
+        await expect(lines).to_have_count(0)
+    await connection.close()
+    assert [fault for fault in faults(page) if "ERR_FAILED" not in fault] == []

@@ -87,7 +87,7 @@ def read_letter(record: Any) -> Letter:
     ours = read_headers(record.headers)
     at_us = _number(ours.get("at_us"), _LATEST_US) or record.timestamp * 1000
     first_us = _number(ours.get("first_at_us"), _LATEST_US) or at_us
-    topic, partition, offset = ours.get("topic", ""), _number(ours.get("partition")), _number(ours.get("offset"))
+    topic, partition, offset = ours.get("topic", ""), _number(ours.get("partition"), 2**31), _number(ours.get("offset"))
     item, reader = ours.get("item", ""), ours.get("reader", "")
     named = [topic, partition, offset, item, reader] if topic else [record.partition, record.offset]
     account = _ACCOUNT.match(record.key or b"")

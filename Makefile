@@ -40,7 +40,7 @@ chromium: # the page is tested in a real browser
 
 .PHONY: test
 test: lint chromium ## Lint, then every test on real servers
-	$(BIN)/python -m pytest -n auto --dist loadfile  # each process has servers of its own
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder  # each process has servers of its own
 
 .PHONY: fuzz
 fuzz: .venv/installed ## A million mutated webhook bodies through the decoder: some minutes, on all cores

@@ -109,9 +109,8 @@ async def _reading(settings: Settings, admission: Admission) -> AsyncIterator[No
     try:
         yield
     finally:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LEAVE_SECONDS):
-                await app.stop()
+        # Not cancelled after that time: Faust would swallow it and wait on.
+        await asyncio.wait([asyncio.create_task(app.stop())], timeout=_LEAVE_SECONDS)
 
 
 def _policies(settings: Settings) -> Policies:

@@ -85,13 +85,13 @@ class Executor:
                     log_failure(log, "PostgreSQL is away, trying again", error)
                     await pause(stop, _AWAY_SECONDS)
         finally:
-            await self._drain()
+            cut = await self._drain()
             for task in (keeping, listening, stopping):
                 task.cancel()
             await asyncio.gather(keeping, listening, stopping, return_exceptions=True)
             with contextlib.suppress(*AWAY):
                 async with asyncio.timeout(1), self._pool.acquire() as connection:
-                    await self.leases.leave(connection, self._per_account)
+                    await self.leases.leave(connection, cut)
 
     async def _wake_at(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -178,7 +178,7 @@ class Executor:
             claimed,
             api,
             self._mailer,
-            certain=lambda: self.leases.check(account),
+            certain=lambda: self.leases.check(account, claimed.epoch),
             others=lambda kind: self._others(claimed, kind),
             last_update=lambda kind, entity_id: self._last_update(claimed, kind, entity_id),
             save=lambda progress: self._save(claimed, progress),
@@ -286,13 +286,19 @@ class Executor:
                         await connection.remove_listener(table.CHANNEL, heard)
             await pause(stop, _AWAY_SECONDS)
 
-    async def _drain(self) -> None:
+    async def _drain(self) -> set[int]:
+        """Wait for what is under way, and return the accounts of what had to be cut off.
+
+        Its claim stays, and so must the lease until it runs out: the request may still be on its way.
+        """
         if self._running:
             await asyncio.wait(list(self._running), timeout=_DRAIN_SECONDS)
+        cut = set(self._running.values())
         for task in list(self._running):
-            task.cancel()  # its claim stays, and the next holder looks
+            task.cancel()
         if self._running:
             await asyncio.wait(list(self._running), timeout=1)
+        return cut
 
 
 _KINDS = frozenset(handler.kind for handler in HANDLERS.values())

@@ -50,7 +50,7 @@ FROM (
     ORDER BY until LIMIT $3 FOR UPDATE SKIP LOCKED
 ) AS free
 WHERE l.account_id = free.account_id
-RETURNING l.account_id
+RETURNING l.account_id, l.epoch
 """  # noqa: S608 no value is in it
 _RENEW = """
 UPDATE kommo_agents.leases SET until = clock_timestamp() + make_interval(secs => $2)
@@ -82,6 +82,7 @@ class Leases:
     def __init__(self) -> None:
         self.holder = str(uuid.uuid4())
         self._until: dict[int, float] = {}  # by the monotonic clock
+        self._epochs: dict[int, int] = {}
         self._idle_since: dict[int, float] = {}  # likewise
 
     def __len__(self) -> int:
@@ -96,9 +97,12 @@ class Leases:
         """Return whether an account is held, be its lease certain or not."""
         return account_id in self._until
 
-    def check(self, account_id: int) -> None:
-        """Return if the lease of an account is certain at this moment. Raises LeaseLost."""
-        if self._until.get(account_id, 0.0) <= time.monotonic():
+    def check(self, account_id: int, epoch: int) -> None:
+        """Return if the lease of an account, taken as this epoch, is certain at this moment. Raises LeaseLost.
+
+        A lease that was lost and taken again is another one: somebody else may have worked between.
+        """
+        if self._until.get(account_id, 0.0) <= time.monotonic() or self._epochs.get(account_id) != epoch:
             raise LeaseLost(f"the lease of account {account_id} is not certain")
 
     async def acquire(self, connection: Any, most: int = 1000) -> list[int]:
@@ -109,9 +113,10 @@ class Leases:
         wanted = min(share - ours, most)
         if wanted <= 0:
             return []
-        taken = [row[0] for row in await connection.fetch(_ACQUIRE, self.holder, LEASE_SECONDS, wanted)]
+        taken = dict(await connection.fetch(_ACQUIRE, self.holder, LEASE_SECONDS, wanted))
+        self._epochs.update(taken)
         self._believe(taken, began)
-        return taken
+        return list(taken)
 
     async def renew(self, connection: Any) -> list[int]:
         """Renew what is held, and return the accounts that were lost to another worker."""

@@ -51,7 +51,8 @@ WITH mine AS (
     SELECT found.id, mine.epoch
     FROM mine CROSS JOIN LATERAL (
         SELECT c.id
-        FROM kommo_agents.commands AS c LEFT JOIN kommo_agents.commands AS d ON d.id = c.after
+        FROM kommo_agents.commands AS c LEFT JOIN kommo_agents.commands AS d
+            ON d.id = c.after AND d.account_id = c.account_id
         WHERE c.account_id = mine.account_id AND c.state = 'waiting'
           AND NOT mine.without ? c.action AND (
             (c.expires_at <= now() AND c.next_attempt_at <= now())
@@ -75,8 +76,10 @@ UPDATE kommo_agents.commands AS c
 SET state = 'claimed', attempts = c.attempts + 1, claimed_at = clock_timestamp(), claimed_epoch = picked.epoch
 FROM picked WHERE c.id = picked.id AND c.state = 'waiting'
 RETURNING {_COLUMNS},
-    (SELECT d.state FROM kommo_agents.commands AS d WHERE d.id = c.after) AS after_state,
-    (SELECT d.result FROM kommo_agents.commands AS d WHERE d.id = c.after) AS after_result
+    (SELECT d.state FROM kommo_agents.commands AS d
+        WHERE d.id = c.after AND d.account_id = c.account_id) AS after_state,
+    (SELECT d.result FROM kommo_agents.commands AS d
+        WHERE d.id = c.after AND d.account_id = c.account_id) AS after_result
 """  # noqa: S608 no value is in it
 # What a holder before this one had begun: its effect may be there.
 _TAKE_OVER = f"""
@@ -96,15 +99,15 @@ SET state = w.state,
     attempts = c.attempts - w.uncounted, result = w.result, error_class = coalesce(w.error_class, c.error_class),
     error = coalesce(w.error, c.error),
     finished_at = CASE WHEN w.state IN ('succeeded', 'failed') THEN clock_timestamp() END
-FROM unnest($1::uuid[], $2::bigint[], $3::int[], $4::text[], $5::float8[], $6::text[], $7::int[], $8::jsonb[],
+FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::float8[], $6::text[], $7::int[], $8::jsonb[],
             $9::text[], $10::text[])
-    AS w (id, epoch, attempts, state, next_in, doubt, uncounted, result, error_class, error)
-WHERE c.id = w.id AND c.state = 'claimed' AND c.claimed_epoch = w.epoch AND c.attempts = w.attempts
+    AS w (id, epoch, claimed_at, state, next_in, doubt, uncounted, result, error_class, error)
+WHERE c.id = w.id AND c.state = 'claimed' AND c.claimed_epoch = w.epoch AND c.claimed_at = w.claimed_at
 RETURNING c.id::text
 """
 _PROGRESS = """
 UPDATE kommo_agents.commands SET progress = progress || $4::jsonb, doubt = NULL
-WHERE id = $1 AND state = 'claimed' AND claimed_epoch = $2 AND attempts = $3
+WHERE id = $1 AND state = 'claimed' AND claimed_epoch = $2 AND claimed_at = $3
 RETURNING 1
 """
 _OUTBOX = """
@@ -114,8 +117,16 @@ SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::jsonb[])
 _TAKEN = """
 SELECT result -> 'entities' ->> $3 FROM kommo_agents.commands
 WHERE account_id = $1 AND state = 'succeeded' AND finished_at > $2::timestamptz - interval '10 minutes'
-  AND result -> 'entities' ? $3
+  AND result -> 'entities' ? $3 AND action = ANY($4::text[])
+  AND (action <> 'create_lead' OR $3 = 'lead' OR convert_from(command, 'UTF8')::jsonb -> 'data' ? 'contact')
 """
+_MAKERS = {
+    "lead": ["create_lead"],
+    "contact": ["create_contact", "create_lead"],
+    "task": ["create_task", "create_meeting_note"],
+    "note": ["add_note", "create_call_note", "send_email"],
+}
+"""Which actions make an entity of a kind; the others only touch it."""
 _LAST_UPDATE = """
 SELECT max((result ->> 'updated_at')::bigint) FROM kommo_agents.commands
 WHERE account_id = $1 AND state = 'succeeded' AND finished_at > $2::timestamptz - interval '10 minutes'
@@ -234,7 +245,7 @@ async def finish(connection: Any, rows: Sequence[Row]) -> set[str]:
         _FINISH,
         [row.claimed.command.id for row in rows],
         [row.claimed.epoch for row in rows],
-        [row.claimed.attempts for row in rows],
+        [row.claimed.claimed_at for row in rows],  # names the claim: attempts may be taken back
         [row.state for row in rows],
         [row.next_in for row in rows],
         [row.doubt for row in rows],
@@ -249,7 +260,7 @@ async def finish(connection: Any, rows: Sequence[Row]) -> set[str]:
 async def save_progress(connection: Any, claimed: Claimed, progress: dict[str, Any]) -> bool:
     """Keep that a step is done; False where the claim is not ours any more."""
     found = await connection.fetchval(
-        _PROGRESS, claimed.command.id, claimed.epoch, claimed.attempts, orjson.dumps(progress).decode()
+        _PROGRESS, claimed.command.id, claimed.epoch, claimed.claimed_at, orjson.dumps(progress).decode()
     )
     return found is not None
 
@@ -270,8 +281,9 @@ async def put_out(connection: Any, records: Sequence[Outgoing]) -> None:
 
 
 async def taken(connection: Any, account_id: int, entity_type: str, since: Any) -> set[int]:
-    """Return the ids of entities that other commands of the account have made or changed since shortly before then."""
-    return {int(row[0]) for row in await connection.fetch(_TAKEN, account_id, since, entity_type)}
+    """Return the ids of entities that other commands of the account have made since shortly before then."""
+    rows = await connection.fetch(_TAKEN, account_id, since, entity_type, _MAKERS[entity_type])
+    return {int(row[0]) for row in rows}
 
 
 async def last_update(connection: Any, account_id: int, since: Any, entity_type: str, entity_id: int) -> int:

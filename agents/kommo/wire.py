@@ -13,6 +13,7 @@ import time
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any
 
@@ -101,6 +102,7 @@ def open_http(settings: Settings, context: ssl.SSLContext | None = None) -> http
     """Return the HTTP client of a process, for all accounts."""
     return httpx.AsyncClient(
         transport=PoolPerAccount(context or httpx.create_ssl_context(), connections_of(settings) + SPARE),
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # one account's are none of another's
         trust_env=False,
         follow_redirects=False,
     )

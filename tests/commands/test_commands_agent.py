@@ -325,3 +325,32 @@ async def test_half_an_answer_to_a_look_does_not_pass_for_nothing_done(home: Hou
         home.trouble(methods=("GET",), most=2, **{kind: 1.0})
         await home.until(command, "succeeded")
         assert len(home.effects()) == before + 1
+
+
+async def test_what_another_command_only_touched_is_still_found_as_what_this_one_made(servers: Servers) -> None:
+    async with own_house(servers, retry="all.base=3, all.jitter=0") as home:
+        home.work()
+        home.trouble(answers_lost=1.0)
+        create = home.lead("Kitchen")
+        await home.ask(create)
+        assert await eventually(lambda: home.effects("created"))
+        reaction = home.note(home.effects("created")[-1].id, "as a program does that hears of the lead")
+        await home.ask(reaction)
+        await home.until(reaction, "succeeded")
+        row = await home.until(create, "succeeded", "failed", "unknown")
+        assert row["state"] == "succeeded", row["error"]
+        assert [effect.kind for effect in home.effects("created")] == ["lead", "note"]
+
+
+async def test_what_another_account_did_cannot_be_waited_for(servers: Servers) -> None:
+    async with own_house(servers, retry=f"{FAST}, update_lead.age=2") as home:
+        home.work()
+        other = await home.with_account()
+        first = other.lead("Theirs")
+        await home.ask(first)
+        await home.until(first, "succeeded")
+        spying = Command.make(UpdateLead(lead_id="after", price=1), account_id=home.account, after=first.id)
+        await home.ask(spying)
+        row = await home.until(spying, "failed", "succeeded", "unknown")
+        assert (row["state"], "never came" in row["error"]) == ("failed", True)
+        assert home.effects() == []

@@ -20,14 +20,14 @@ from tests.docs.house import Reader
 
 @pytest.fixture(scope="session")
 def data() -> Iterator[Path]:
-    """The data folder of a running `up`, whose gateway knows the integration of the page that tells of one."""
+    """The data folder of a running `up --demo`, whose gateway knows the integration of the page that tells of one."""
     page = (ROOT / "docs" / "how-to" / "run-in-production.md").read_text()
     integrations = re.search(r'^KOMMO_STREAMS_INTEGRATIONS="(.+)"$', page, re.MULTILINE)
     assert integrations is not None
     with tempfile.TemporaryDirectory(prefix="kd-", ignore_cleanup_errors=True) as folder:
         home = Path(folder) / "data"
         process = subprocess.Popen(
-            [sys.executable, "-m", "service", "up", "--data", str(home), "--port", str(_two_free_ports())],
+            [sys.executable, "-m", "service", "up", "--demo", "--data", str(home), "--port", str(_two_free_ports())],
             cwd=ROOT,
             env={**os.environ, "KOMMO_STREAMS_INTEGRATIONS": integrations[1]},
             stdout=subprocess.PIPE,

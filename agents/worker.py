@@ -76,9 +76,13 @@ async def _commands(
     executor = Executor(settings, pool, clients, recorder, policies, mailer)
     admission = Admission(pool, producer, policies, wake_outbox)
     async with _beside(recorder.run, admission.run, lambda: publish(pool, producer, wake_outbox, done)):
-        async with _reading(settings, admission):
+        async with _reading(settings, admission) as app:
+            watching = asyncio.create_task(_stop_with(app, stop))
             await executor.run(stop)
+            watching.cancel()
         done.set()
+    if watching.done() and not watching.cancelled():
+        raise RuntimeError("the Faust app has crashed; its log says why")
 
 
 @contextlib.asynccontextmanager
@@ -94,8 +98,15 @@ async def _beside(*works: Callable[[], Any]) -> AsyncIterator[None]:
                 task.cancel()
 
 
+async def _stop_with(app: Any, stop: asyncio.Event) -> None:
+    """End the process when Faust gives up by itself: it would go on without reading, and look as if it were well."""
+    while not app.should_stop:  # noqa: ASYNC110 Faust tells nobody
+        await asyncio.sleep(1)
+    stop.set()
+
+
 @contextlib.asynccontextmanager
-async def _reading(settings: Settings, admission: Admission) -> AsyncIterator[None]:
+async def _reading(settings: Settings, admission: Admission) -> AsyncIterator[Any]:
     """Run the Faust agent that reads kommo.commands while the context lasts."""
     app = faust_app(settings, "commands")
 
@@ -107,7 +118,7 @@ async def _reading(settings: Settings, admission: Admission) -> AsyncIterator[No
 
     await app.start()
     try:
-        yield
+        yield app
     finally:
         # Not cancelled after that time: Faust would swallow it and wait on.
         await asyncio.wait([asyncio.create_task(app.stop())], timeout=_LEAVE_SECONDS)

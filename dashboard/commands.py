@@ -9,7 +9,7 @@ import asyncio
 import datetime as dt
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import click
 import orjson
@@ -19,14 +19,14 @@ from dashboard.access import Access
 from dashboard.database import reason
 from dashboard.migrations import migrate_missing
 from projections.queries import Accounts
+from runtime.commandline import NO, SERVER_AWAY, USAGE, settings_or_stop, stop
 from runtime.logs import logging_to
 from runtime.migrations import MigrationError
 from runtime.postgres import AWAY, connect
-from runtime.settings import PREFIX, Settings, SettingsError, load_settings
+from runtime.settings import PREFIX, Settings
 
 T = TypeVar("T")
 
-NO, USAGE, NO_DATABASE = 1, 2, 3
 _MOST_ACCOUNTS = 200
 _SPAN = re.compile(r"([1-9][0-9]{0,4})([mhdw])", re.ASCII)
 _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -74,20 +74,8 @@ class ExpiryType(click.ParamType):
         return moment
 
 
-def _stop(message: str, code: int) -> NoReturn:
-    click.echo(f"{click.get_current_context().command_path}: {message}", err=True)
-    raise SystemExit(code)
-
-
 def _may(commands: bool) -> str:
     return "reads and gives commands for" if commands else "reads"
-
-
-def _settings() -> Settings:
-    try:
-        return load_settings()
-    except SettingsError as error:
-        _stop(str(error), USAGE)
 
 
 def _with_database(settings: Settings, work: Callable[[Any], Awaitable[T]]) -> T:
@@ -103,9 +91,9 @@ def _with_database(settings: Settings, work: Callable[[Any], Awaitable[T]]) -> T
         with logging_to(settings, process="command"):  # to standard error: standard output is the answer
             return asyncio.run(connected())
     except MigrationError as error:
-        _stop(str(error), USAGE)
+        stop(str(error), USAGE)
     except AWAY as error:
-        _stop(f"{reason(error)}. Tokens are kept in PostgreSQL ({PREFIX}DATABASE_URL).", NO_DATABASE)
+        stop(f"{reason(error)}. Tokens are kept in PostgreSQL ({PREFIX}DATABASE_URL).", SERVER_AWAY)
 
 
 @click.group()
@@ -125,7 +113,7 @@ def create(name: str, accounts: Accounts, expires: dt.datetime | None, commands:
     if not 1 <= len(name) <= 100 or not name.isprintable():
         raise click.BadParameter("a name has 1 to 100 printable characters", param_hint="--name")
     made = _with_database(
-        _settings(), lambda connection: tokens.create(connection, name, accounts, expires, commands=commands)
+        settings_or_stop(), lambda connection: tokens.create(connection, name, accounts, expires, commands=commands)
     )
     click.echo(made.text)
     if not quiet:
@@ -143,7 +131,7 @@ def create(name: str, accounts: Accounts, expires: dt.datetime | None, commands:
 @click.option("--all", "everything", is_flag=True, help="Also what has expired or was revoked.")
 def list_(as_json: bool, everything: bool) -> None:
     """Show tokens and browser sessions, without their secrets."""
-    rows = _with_database(_settings(), lambda connection: tokens.listed(connection, everything))
+    rows = _with_database(settings_or_stop(), lambda connection: tokens.listed(connection, everything))
     if as_json:
         click.echo(orjson.dumps(rows, option=orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS))
     elif rows:
@@ -158,10 +146,10 @@ def list_(as_json: bool, everything: bool) -> None:
 def revoke(name_or_id: str) -> None:
     """Take back a token or session by its id, or all tokens of a name; it stops working within 5 seconds."""
     if not name_or_id.isprintable():
-        _stop("a name or id has printable characters only", USAGE)
-    revoked = _with_database(_settings(), lambda connection: tokens.revoke(connection, name_or_id))
+        stop("a name or id has printable characters only", USAGE)
+    revoked = _with_database(settings_or_stop(), lambda connection: tokens.revoke(connection, name_or_id))
     if not revoked:
-        _stop("no valid token has this name or id; `kommo-streams token list` shows them", NO)
+        stop("no valid token has this name or id; `kommo-streams token list` shows them", NO)
     for row in revoked:
         click.echo(f"Revoked {row['kind']} {row['id']} ({row['name']}).")
 
@@ -169,13 +157,13 @@ def revoke(name_or_id: str) -> None:
 @token.command()
 def check() -> None:
     """Say whether the token in KOMMO_STREAMS_DASHBOARD_TOKEN is valid (exit code 0) or not (1)."""
-    settings = _settings()
+    settings = settings_or_stop()
     if settings.dashboard_token is None:
-        _stop("KOMMO_STREAMS_DASHBOARD_TOKEN is not set: there is no token to check", NO)
+        stop("KOMMO_STREAMS_DASHBOARD_TOKEN is not set: there is no token to check", NO)
     text = settings.dashboard_token.get_secret_value()
     grant = _with_database(settings, lambda connection: Access(connection).grant(text, "api"))
     if grant is None:
-        _stop("the token in KOMMO_STREAMS_DASHBOARD_TOKEN is not valid: unknown, expired or revoked", NO)
+        stop("the token in KOMMO_STREAMS_DASHBOARD_TOKEN is not valid: unknown, expired or revoked", NO)
     click.echo(f"Token {grant.id} is valid and {_may(grant.commands)} {tokens.accounts_text(grant.accounts)}.")
 
 
@@ -185,7 +173,7 @@ def check() -> None:
 @click.option("--quiet", is_flag=True, help="Print the address and nothing else.")
 def dashboard_url(accounts: Accounts, commands: bool, quiet: bool) -> None:
     """Print an address that opens the page once, within 15 minutes."""
-    settings = _settings()
+    settings = settings_or_stop()
     made = _with_database(settings, lambda connection: tokens.create_code(connection, accounts, commands=commands))
     # In the fragment, which no browser sends: the code comes into no server's log on the way.
     click.echo(f"{settings.dashboard_url}/#code={made.text}")

@@ -28,37 +28,6 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
       AND jsonb_typeof(value -> 'from') = 'number' AND jsonb_typeof(value -> 'to') = 'number'
 $$;
 
--- The changes are worked out for `changes` and again for `summary`. A LATERAL subquery would do it once, but before a
--- sort, for every line that is sorted and not only for those of the page (docs/decisions/0014-changes-on-reading.md).
-CREATE OR REPLACE VIEW kommo.activity_log AS
-SELECT account_id, occurred_at, event_id, entity_type, entity_id, event_type, actor_id,
-       CASE WHEN event_type = 'kommo.digital_pipeline.triggered'
-            THEN kommo_projections.tell_changes(summary, kommo_projections.moved(changes))
-            WHEN snapshot IS NULL THEN summary
-            ELSE kommo_projections.tell_changes(
-                summary,
-                coalesce(kommo_projections.activity_changes_v2(a), '{}')
-                    - ARRAY(SELECT jsonb_object_keys(coalesce(changes, '{}')))
-                    - CASE event_type WHEN 'kommo.task.completed' THEN ARRAY['status', 'result']
-                                      WHEN 'kommo.task.result_added' THEN ARRAY['result'] ELSE ARRAY[]::text[] END
-                    || CASE WHEN event_type = 'kommo.talk.updated' AND kommo_projections.activity_found_closed_v2(a)
-                            THEN jsonb '{"is_in_work": {"to": 0}}' ELSE jsonb '{}' END
-            ) END AS summary,
-       CASE WHEN snapshot IS NULL THEN changes ELSE kommo_projections.activity_changes_v2(a) END AS changes,
-       outcome, duration_ms, correlation_id, log_partition, log_offset, sort_key
-FROM kommo_projections.activity_log_v2 AS a
-WHERE event_type NOT LIKE 'kommo.%.deleted'
-   OR NOT coalesce((
-        SELECT p.event_type LIKE 'kommo.%.deleted'
-        FROM kommo_projections.activity_log_v2 AS p
-        WHERE p.account_id = a.account_id AND p.entity_type = a.entity_type AND p.entity_id = a.entity_id
-          AND p.occurred_at <= a.occurred_at
-          AND (p.occurred_at, p.sort_key, p.event_id) < (a.occurred_at, a.sort_key, a.event_id)
-          AND (p.time_source = 'kommo' OR p.event_type LIKE 'kommo.%.deleted')
-        ORDER BY p.occurred_at DESC, p.sort_key DESC, p.event_id DESC
-        LIMIT 1
-      ), false);
-
 -- calls: each direction, where an account has few of one; and what was not recorded, where nearly all is.
 CREATE INDEX calls_v1_direction ON kommo_projections.calls_v1 (account_id, direction, occurred_at, call_id);
 CREATE INDEX calls_v1_unrecorded ON kommo_projections.calls_v1 (account_id, occurred_at, call_id)

@@ -56,9 +56,11 @@ CREATE INDEX command_effects_v1_command ON kommo_projections.command_effects_v1 
 -- What belongs together: a delivery's lines, a command's story.
 CREATE INDEX activity_log_v2_correlation ON kommo_projections.activity_log_v2 (account_id, correlation_id);
 
--- activity_log: a new column at the end, the rest as before. `caused_by`: the command whose effect a webhook told of.
+-- activity_log: what 0007 tells, and a new column at the end. `caused_by`: the command whose effect a webhook told of.
 -- One second may have effects of several commands on one entity, which nothing in the webhooks tells apart: then it is
 -- null. An entity is added once; it may have been there before a command that only names it, which is then no cause.
+-- The changes are worked out for `changes` and again for `summary`. A LATERAL subquery would do it once, but before a
+-- sort, for every line that is sorted and not only for those of the page (docs/decisions/0014-changes-on-reading.md).
 CREATE OR REPLACE VIEW kommo.activity_log AS
 SELECT account_id, occurred_at, event_id, entity_type, entity_id, event_type, actor_id,
        CASE WHEN event_type = 'kommo.digital_pipeline.triggered'

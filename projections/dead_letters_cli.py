@@ -8,20 +8,19 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 import click
 import orjson
 
+from runtime.commandline import NO, SERVER_AWAY, settings_or_stop, stop
 from runtime.logs import logging_to
 from runtime.postgres import AWAY, connect
-from runtime.settings import SettingsError, load_settings
 from schemas.errors import ErrorClass
 
 T = TypeVar("T")
 
-NO, USAGE, NO_DATABASE = 1, 2, 3
 
 _LIST = """
 SELECT letter_id, account_id::text, occurred_at, error_class, reason, reader, attempts, topic, original_partition,
@@ -34,16 +33,8 @@ ORDER BY occurred_at DESC, letter_id DESC LIMIT $4
 _SHOW = "SELECT * FROM kommo.dead_letters WHERE letter_id = $1"
 
 
-def _stop(message: str, code: int) -> NoReturn:
-    click.echo(f"{click.get_current_context().command_path}: {message}", err=True)
-    raise SystemExit(code)
-
-
 def _ask(question: Callable[[Any], Awaitable[T]]) -> T:
-    try:
-        settings = load_settings()
-    except SettingsError as error:
-        _stop(str(error), USAGE)
+    settings = settings_or_stop()
 
     async def main() -> T:
         connection = await connect(settings, application="deadletters")
@@ -56,9 +47,9 @@ def _ask(question: Callable[[Any], Awaitable[T]]) -> T:
         try:
             return asyncio.run(main())
         except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-            _stop("the tables are not there yet: run `kommo-streams init`, and a projector to fill them", NO)
+            stop("the tables are not there yet: run `kommo-streams init`, and a projector to fill them", NO)
         except AWAY as error:
-            _stop(f"PostgreSQL is away: {type(error).__name__}", NO_DATABASE)
+            stop(f"PostgreSQL is away: {type(error).__name__}", SERVER_AWAY)
 
 
 @click.group()
@@ -98,7 +89,7 @@ def show(letter: str, as_json: bool, only_value: bool) -> None:
     """Show a dead letter whole, with the original record. Exit code 1: there is none of this id."""
     row = _ask(lambda connection: connection.fetchrow(_SHOW, letter))
     if row is None:
-        _stop(f"there is no dead letter {letter[:80]}", NO)
+        stop(f"there is no dead letter {letter[:80]}", NO)
     if only_value:
         click.get_binary_stream("stdout").write(row["value"] or b"")
         return

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pkgutil
-import re
 from collections.abc import Sequence
-from importlib import resources
 from typing import cast
 
 from aiokafka.errors import KafkaError
@@ -15,7 +13,7 @@ from projections.names import PROJECTIONS
 from projections.projection import Projection
 from projections.runner import Runner
 from runtime.health import Health, with_health
-from runtime.migrations import Migration, migrate, migration
+from runtime.migrations import Migration, migrate, migrations_of
 from runtime.postgres import AWAY, connect
 from runtime.process import serving
 from runtime.settings import PREFIX, Settings
@@ -23,13 +21,10 @@ from runtime.waiting import until_there, watching
 from streams.producer import Producer
 from streams.topics import ensure_topics
 
-_MIGRATION = re.compile(r"[0-9]{4}_[a-z0-9_]+\.sql")
-
 
 def migrations() -> list[Migration]:
-    """Return the migrations of the projections' tables: the numbered SQL files of this package, in order."""
-    names = sorted(file.name for file in resources.files("projections").iterdir() if _MIGRATION.fullmatch(file.name))
-    return [migration("projections", name) for name in names]
+    """Return the migrations of the projections' tables."""
+    return migrations_of("projections")
 
 
 def made(name: str) -> Projection:

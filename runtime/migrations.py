@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+import asyncpg
+
 from runtime.logs import logger
 
 log = logger(__name__)
+
+_NUMBERED = re.compile(r"[0-9]{4}_[a-z0-9_]+\.sql")
 
 _LOCK = 0x6B6F6D6D6F  # "kommo": every process that migrates takes this advisory lock
 
@@ -39,6 +44,22 @@ class Migration:
 def migration(package: str, file: str) -> Migration:
     """Return the migration kept as an SQL file beside a package's modules; its name is `package/file`."""
     return Migration(f"{package}/{file}", resources.files(package).joinpath(file).read_text("utf-8"))
+
+
+def migrations_of(package: str) -> list[Migration]:
+    """Return the migrations of a package: its numbered SQL files, in order."""
+    names = sorted(file.name for file in resources.files(package).iterdir() if _NUMBERED.fullmatch(file.name))
+    return [migration(package, name) for name in names]
+
+
+async def migrate_missing(connection: Any, migrations: Sequence[Migration]) -> None:
+    """Apply what is missing; where nothing is, no right to change the schema is needed. Raises MigrationError."""
+    try:
+        applied = {row["name"] for row in await connection.fetch("SELECT name FROM kommo.migrations")}
+    except asyncpg.UndefinedTableError:
+        applied = set()
+    if any(item.name not in applied for item in migrations):
+        await migrate(connection, migrations)
 
 
 async def migrate(connection: Any, migrations: Sequence[Migration]) -> list[str]:

@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
@@ -191,6 +192,10 @@ async def _supervise(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]])
             os._exit(130)
         log.info("stopping")
         stop.set()
+        # Libraries have threads and loops of their own that may not end while a server is away.
+        last = threading.Timer(DRAIN_SECONDS + 1.5, os._exit, (0,))
+        last.daemon = True
+        last.start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # Windows

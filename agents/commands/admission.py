@@ -134,18 +134,8 @@ def _check_key(command: Command, message: Any) -> None:
 
 
 def _letter(event: Any, reason: str, error_class: ErrorClass, command_id: str = "") -> DeadLetter:
-    message = event.message
-    return DeadLetter(
-        reason=reason,
-        error_class=error_class,
-        reader=READER,
-        topic=message.topic,
-        partition=message.partition,
-        offset=message.offset,
-        key=message.key,
-        value=message.value,
-        original_headers=tuple((message.headers or {}).items()),
-        correlation_id=command_id,
+    return DeadLetter.of(
+        event.message, reader=READER, reason=reason, error_class=error_class, correlation_id=command_id
     )
 
 

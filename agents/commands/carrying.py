@@ -6,7 +6,7 @@ import datetime as dt
 import random
 
 from agents.commands.admitted import Claimed
-from agents.commands.handlers import HANDLERS, Attempt, DependencyFailed, Open
+from agents.commands.handlers import HANDLERS, Attempt, DependencyFailed, Expired, Open
 from agents.commands.leases import LeaseLost
 from agents.commands.outcomes import Ending, Failed, Released, Retried, Succeeded, Unknown
 from agents.kommo.problems import KommoError
@@ -18,10 +18,19 @@ from schemas.errors import ErrorClass
 log = logger(__name__)
 
 _CHANCE = random.SystemRandom()
+_TOO_LATE = "its age ran out before it could be carried out"
 
 
 async def carry_out(attempt: Attempt, policies: Policies) -> Ending:
     """Carry a command out, or find out that it was; return how the attempt ended. Never raises but to be cancelled."""
+    ending = await _carry_out(attempt, policies)
+    if isinstance(ending, Failed) and (attempt.mailed or attempt.claimed.progress.get("mailed")):
+        # A dead letter says that nothing happened, and may be sent again.
+        return Unknown(ending.error_class, f"the mail was sent, its note was not: {ending.error}")
+    return ending
+
+
+async def _carry_out(attempt: Attempt, policies: Policies) -> Ending:
     claimed = attempt.claimed
     doubt = claimed.doubt is not None
     handler = HANDLERS[claimed.command.name]
@@ -37,6 +46,8 @@ async def carry_out(attempt: Attempt, policies: Policies) -> Ending:
         return ended or await handler.send(attempt)
     except LeaseLost:
         return Released(_now()) if not attempt.written else after_failure(claimed, policies, _lost(), True)
+    except Expired:
+        return Failed(_class(claimed.last_error_class), _TOO_LATE)
     except DependencyFailed as error:
         return Failed(ErrorClass.NOT_FOUND, f"dependency_failed: {error}")
     except Exception as error:
@@ -56,7 +67,7 @@ def _ended(attempt: Attempt) -> Failed | None:
     if dependency is not None and dependency.state != "succeeded":
         return Failed(ErrorClass.NOT_FOUND, f"dependency_failed: command {dependency.id} is {dependency.state}")
     if claimed.claimed_at >= claimed.expires_at:
-        return Failed(_class(claimed.last_error_class), "its age ran out before it could be carried out")
+        return Failed(_class(claimed.last_error_class), _TOO_LATE)
     return None
 
 

@@ -12,7 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 import click
@@ -20,9 +20,10 @@ import orjson
 from aiokafka.errors import KafkaError
 
 from agents.commands.deciding import Decision, DecisionError, decide
+from runtime.commandline import NO, SERVER_AWAY, USAGE, settings_or_stop, stop
 from runtime.logs import logging_to
 from runtime.postgres import AWAY, connect
-from runtime.settings import Settings, SettingsError, load_settings
+from runtime.settings import Settings
 from schemas.actions import ACTIONS
 from schemas.command import PREFIX, Command, CommandError, id_of_key
 from streams.producer import Producer, Record
@@ -30,7 +31,6 @@ from streams.topics import COMMANDS, physical
 
 T = TypeVar("T")
 
-NO, USAGE, AWAY_CODE = 1, 2, 3
 _UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _SEND_SECONDS = 15.0
 _ENDED = ("succeeded", "failed", "unknown")
@@ -52,18 +52,6 @@ ORDER BY number DESC LIMIT $3
 """
 
 
-def _stop(message: str, code: int) -> NoReturn:
-    click.echo(f"{click.get_current_context().command_path}: {message}", err=True)
-    raise SystemExit(code)
-
-
-def _settings() -> Settings:
-    try:
-        return load_settings()
-    except SettingsError as error:
-        _stop(str(error), USAGE)
-
-
 def _do(settings: Settings, work: Callable[[], Awaitable[T]]) -> T:
     async def main() -> T:
         return await work()
@@ -72,11 +60,11 @@ def _do(settings: Settings, work: Callable[[], Awaitable[T]]) -> T:
         try:
             return asyncio.run(main())
         except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-            _stop("the tables are not there yet: run `kommo-streams init` or start a worker", NO)
+            stop("the tables are not there yet: run `kommo-streams init` or start a worker", NO)
         except KafkaError as error:
-            _stop(f"Kafka is away: {type(error).__name__}", AWAY_CODE)
+            stop(f"Kafka is away: {type(error).__name__}", SERVER_AWAY)
         except AWAY as error:
-            _stop(f"a server is away: {type(error).__name__}", AWAY_CODE)
+            stop(f"a server is away: {type(error).__name__}", SERVER_AWAY)
 
 
 def _id(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
@@ -131,7 +119,7 @@ def send(
     data = _data(action, fields, text)
     command_id = None if key is None else id_of_key(account, key)
     made = _made(action, account, data, command_id, after)
-    settings = _settings()
+    settings = settings_or_stop()
 
     async def work() -> dict[str, Any] | None:
         async with asyncio.timeout(_SEND_SECONDS), Producer(settings, "command") as producer:
@@ -142,7 +130,7 @@ def send(
     click.echo(made.id)
     if wait is not None:
         if ended is None:
-            _stop(f"not ended within {wait:g} s: `kommo-streams command show {made.id}`", NO)
+            stop(f"not ended within {wait:g} s: `kommo-streams command show {made.id}`", NO)
         click.echo(_line(ended), err=True)
         sys.exit(0 if ended["state"] == "succeeded" else NO)
 
@@ -151,13 +139,13 @@ def _data(action: str, fields: tuple[str, ...], text: str | None) -> dict[str, A
     try:
         data = orjson.loads(sys.stdin.buffer.read() if text == "-" else text or "{}")
     except ValueError as error:
-        _stop(f"--json: {error}", USAGE)
+        stop(f"--json: {error}", USAGE)
     if not isinstance(data, dict):
-        _stop("--json: must be one JSON object", USAGE)
+        stop("--json: must be one JSON object", USAGE)
     for field in fields:
         name, equals, value = field.partition("=")
         if not equals:
-            _stop(f"{field}: must be FIELD=VALUE", USAGE)
+            stop(f"{field}: must be FIELD=VALUE", USAGE)
         data[name] = value if name in _texts(action) else _read(value)
     return data
 
@@ -196,7 +184,7 @@ def _made(action: str, account: int, data: dict[str, Any], command_id: str | Non
     try:
         return Command.from_json(orjson.dumps(envelope))
     except CommandError as error:
-        _stop(f"{str(error).removeprefix('data.')} (see `kommo-streams command actions {action}`)", USAGE)
+        stop(f"{str(error).removeprefix('data.')} (see `kommo-streams command actions {action}`)", USAGE)
 
 
 async def _until_ended(settings: Settings, command_id: str, seconds: float) -> dict[str, Any] | None:
@@ -219,7 +207,7 @@ async def _until_ended(settings: Settings, command_id: str, seconds: float) -> d
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 def show(command_id: str, as_json: bool) -> None:
     """Show a command and its story: everything that carries its correlation id. Exit code 1: there is none."""
-    settings = _settings()
+    settings = settings_or_stop()
 
     async def work() -> tuple[Any, list[Any]]:
         connection = await connect(settings, application="command")
@@ -237,7 +225,7 @@ def show(command_id: str, as_json: bool) -> None:
 
     row, story = _do(settings, work)
     if row is None:
-        _stop(f"there is no command {command_id} (one that was just sent may not be taken on yet)", NO)
+        stop(f"there is no command {command_id} (one that was just sent may not be taken on yet)", NO)
     told = dict(row) | {"command": orjson.loads(row["command"]), "result": orjson.loads(row["result"] or "null")}
     if as_json:
         told["story"] = [dict(line) for line in story]
@@ -272,7 +260,7 @@ def _line(row: dict[str, Any]) -> str:
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
 def list_(account: int | None, state: str | None, limit: int) -> None:
     """List commands, the newest first."""
-    settings = _settings()
+    settings = settings_or_stop()
 
     async def work() -> list[Any]:
         connection = await connect(settings, application="command")
@@ -295,7 +283,7 @@ def decide_(command_id: str, decision: Decision | None) -> None:
     """Decide about a command whose outcome is unknown. Look at Kommo first: nobody else can tell."""
     if decision is None:
         raise click.UsageError("say --done, --repeat or --drop")
-    settings = _settings()
+    settings = settings_or_stop()
 
     async def work() -> None:
         connection = await connect(settings, application="command")
@@ -307,5 +295,5 @@ def decide_(command_id: str, decision: Decision | None) -> None:
     try:
         _do(settings, work)
     except DecisionError as error:
-        _stop(str(error), NO)
+        stop(str(error), NO)
     click.echo(f"{command_id}: {decision}")

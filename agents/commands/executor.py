@@ -57,7 +57,8 @@ class Executor:
         self._settings, self._pool, self._clients = settings, pool, clients
         self._recorder, self._policies, self._mailer = recorder, policies, mailer
         self.leases = Leases()
-        self._running: dict[asyncio.Task[None], int] = {}
+        self._running: dict[asyncio.Task[None], Claimed] = {}
+        self._broken: BaseException | None = None
         self._per_account: Counter[int] = Counter()
         self._proven: set[int] = set()  # accounts that have answered
         self._hot: set[int] = set()
@@ -77,8 +78,12 @@ class Executor:
         keeping = asyncio.create_task(self._keep_leases(stop))
         listening = asyncio.create_task(self._listen(stop))
         stopping = asyncio.create_task(self._wake_at(stop))
+        for task in (keeping, listening):
+            task.add_done_callback(self._hear_of_its_end)
         try:
             while not stop.is_set():
+                if self._broken is not None:
+                    raise self._broken
                 try:
                     await self._step()
                 except AWAY as error:
@@ -92,6 +97,12 @@ class Executor:
             with contextlib.suppress(*AWAY):
                 async with asyncio.timeout(1), self._pool.acquire() as connection:
                     await self.leases.leave(connection, cut)
+
+    def _hear_of_its_end(self, task: asyncio.Task[None]) -> None:
+        """Without leases, or deaf, a worker must end and be started again, and not look as if it were well."""
+        if not task.cancelled() and task.exception() is not None:
+            self._broken = task.exception()
+            self._wake.set()
 
     async def _wake_at(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -146,12 +157,12 @@ class Executor:
         account = claimed.command.account_id
         self._per_account[account] += 1
         task = asyncio.create_task(self._carry(claimed))
-        self._running[task] = account
+        self._running[task] = claimed
         COMMANDS_RUNNING.set(len(self._running))
         task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[None]) -> None:
-        account = self._running.pop(task)
+        account = self._running.pop(task).command.account_id
         self._per_account[account] -= 1
         if not self._per_account[account]:
             del self._per_account[account]
@@ -216,6 +227,8 @@ class Executor:
                         async with self._claiming:  # what is being claimed now must not be given back
                             spare = await self.leases.surplus(connection, self._per_account)
                             await self.leases.release(connection, spare)
+                            under_way = [claimed.command.id for claimed in self._running.values()]
+                            await table.give_back(connection, self.leases.holder, under_way)
                     if not stop.is_set():
                         await self._acquire(connection)
                     await self._show(connection)
@@ -293,7 +306,7 @@ class Executor:
         """
         if self._running:
             await asyncio.wait(list(self._running), timeout=_DRAIN_SECONDS)
-        cut = set(self._running.values())
+        cut = {claimed.command.account_id for claimed in self._running.values()}
         for task in list(self._running):
             task.cancel()
         if self._running:

@@ -7,6 +7,7 @@ writes; it finds the effect once, not at all, or in a way that leaves it open.
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, cast
@@ -40,6 +41,10 @@ _SKEW_SECONDS = 5
 """How much the clocks of Kommo, PostgreSQL and this machine may differ after Kommo's own is taken into account."""
 _CLOCKS_SECONDS = 300
 """What Kommo is asked for reaches back further: its clock is known only from its answer."""
+
+
+class Expired(Exception):
+    """Its age ran out before the first byte left."""
 
 
 class DependencyFailed(Exception):
@@ -79,9 +84,18 @@ class Attempt:
     """Kommo's time (unix seconds) of the last change of an entity that a command is known to have made; 0: none."""
     save: Callable[[dict[str, Any]], Awaitable[None]]
     written: bool = field(default=False)
+    mailed: bool = field(default=False)
+    began: float = field(default_factory=time.monotonic)
+    """When it was claimed, by the monotonic clock: so the database's own time is known without another question."""
+
+    def elapsed(self) -> dt.timedelta:
+        """Return the time since the claim."""
+        return dt.timedelta(seconds=time.monotonic() - self.began)
 
     async def before_write(self) -> None:
         """Check the right to send, and remember that from now on the write may have happened."""
+        if self.claimed.claimed_at + self.elapsed() >= self.claimed.expires_at:
+            raise Expired
         self.certain()
         self.written = True
 
@@ -117,7 +131,9 @@ class Attempt:
             await self.api.request("GET", "/account")
         offset = self.api.offset or dt.timedelta()
         assert self.claimed.doubt is not None  # noqa: S101 - one looks only where there is doubt
-        return int((self.claimed.doubt + offset).timestamp()) - _SKEW_SECONDS
+        # So long ago by PostgreSQL's clock, from now by ours, seen from Kommo's.
+        ago = self.claimed.claimed_at + self.elapsed() - self.claimed.doubt
+        return int((dt.datetime.now(dt.UTC) + offset - ago).timestamp()) - _SKEW_SECONDS
 
     async def candidates(self, path: str, params: Mapping[str, Any], kind: str, since: int, sent: Json) -> Candidates:
         """Return the items of a list that may be the effect: made since then, by us, and by no other command."""
@@ -362,6 +378,7 @@ class _SendEmail:
                 raise KommoError(ErrorClass.VALIDATION, "no mail server is set: KOMMO_STREAMS_SMTP_URL and _MAIL_FROM")
             message_id = f"<{attempt.claimed.command.id}@kommo-streams>"
             await attempt.mailer.send(action, message_id=message_id, before_send=attempt.before_write)
+            attempt.mailed = True
             await attempt.save({"mailed": True})
             attempt.written = False
         return await self._notes.put(attempt, kind, entity_id, body)

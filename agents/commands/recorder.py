@@ -13,8 +13,9 @@ from agents.commands.table import Outgoing, Row, finish, put_out
 from runtime.failures import log_failure
 from runtime.logs import logger
 from runtime.metrics import COMMAND_ATTEMPTS, COMMAND_SECONDS
-from runtime.postgres import AWAY
+from runtime.postgres import AWAY, refused
 from schemas.deadletter import DeadLetter
+from schemas.errors import ErrorClass
 from schemas.outcome import Outcome, outcome_event
 from streams.topics import DEADLETTERS, EVENTS
 
@@ -25,13 +26,18 @@ _TRY_AGAIN_SECONDS = 0.5
 _MOST_ERROR = 1000
 
 
+_Ended = tuple[Claimed, Ending, dt.datetime, "asyncio.Future[bool]"]
+
+_UNTOLD = Unknown(ErrorClass.INTERNAL, "how it ended could not be written: the log says why")
+
+
 class Recorder:
     """Collects endings while the transaction before is under way, so the busier it is the larger they are."""
 
     def __init__(self, pool: Any, topic: str, wake_outbox: asyncio.Event) -> None:
         """`topic` is the physical name of kommo.commands, for dead letters."""
         self._pool, self._topic, self._wake = pool, topic, wake_outbox
-        self._waiting: list[tuple[Claimed, Ending, dt.datetime, asyncio.Future[bool]]] = []
+        self._waiting: list[_Ended] = []
         self._some = asyncio.Event()
 
     async def record(self, claimed: Claimed, ending: Ending) -> bool:
@@ -47,13 +53,7 @@ class Recorder:
             await self._some.wait()
             self._some.clear()
             batch, self._waiting = self._waiting, []
-            while True:
-                try:
-                    kept = await self._write(batch)
-                    break
-                except AWAY as error:
-                    log_failure(log, "endings wait for PostgreSQL", error, endings=len(batch))
-                    await asyncio.sleep(_TRY_AGAIN_SECONDS)
+            kept = await self._write_all(batch)
             for claimed, ending, at, done in batch:
                 is_ours = claimed.command.id in kept
                 if is_ours:
@@ -63,7 +63,26 @@ class Recorder:
                 if not done.done():
                     done.set_result(is_ours)
 
-    async def _write(self, batch: Sequence[tuple[Claimed, Ending, dt.datetime, Any]]) -> set[str]:
+    async def _write_all(self, batch: Sequence[_Ended]) -> set[str]:
+        """Write all, and return the ids of those that were ours; one that cannot be written becomes unknown."""
+        while True:
+            try:
+                return await self._write(batch)
+            except Exception as error:  # noqa: BLE001 whatever it is, the others' endings must be written
+                if isinstance(error, AWAY) and not refused(error):
+                    log_failure(log, "endings wait for PostgreSQL", error, endings=len(batch))
+                    await asyncio.sleep(_TRY_AGAIN_SECONDS)
+                    continue
+                if len(batch) > 1:
+                    middle = len(batch) // 2
+                    return await self._write_all(batch[:middle]) | await self._write_all(batch[middle:])
+                claimed, ending, at, done = batch[0]
+                log_failure(log, "an ending cannot be written", error, correlation_id=_correlation(claimed))
+                if ending == _UNTOLD:
+                    return set()
+                batch = [(claimed, _UNTOLD, at, done)]
+
+    async def _write(self, batch: Sequence[_Ended]) -> set[str]:
         async with self._pool.acquire() as connection, connection.transaction():
             kept = await finish(connection, [_row(claimed, ending, at) for claimed, ending, at, _ in batch])
             records = [

@@ -91,6 +91,16 @@ WHERE c.account_id = ANY($2::bigint[]) AND c.state = 'claimed' AND l.account_id 
   AND l.holder = $1 AND c.claimed_epoch < l.epoch
 RETURNING {_COLUMNS}, NULL AS after_state, NULL AS after_result
 """  # noqa: S608 no value is in it
+# What this holder has claimed without hearing of it: the answer to the claim was lost. It was not begun under this
+# epoch; what an earlier epoch had claimed may have been.
+_GIVE_BACK = """
+UPDATE kommo_agents.commands AS c
+SET state = 'waiting', next_attempt_at = clock_timestamp(),
+    attempts = c.attempts - CASE WHEN c.claimed_epoch = l.epoch THEN 1 ELSE 0 END,
+    doubt = CASE WHEN c.claimed_epoch = l.epoch THEN c.doubt ELSE coalesce(c.doubt, c.claimed_at) END
+FROM kommo_agents.leases AS l
+WHERE l.holder = $1 AND c.account_id = l.account_id AND c.state = 'claimed' AND c.id <> ALL($2::uuid[])
+"""
 _FINISH = """
 UPDATE kommo_agents.commands AS c
 SET state = w.state,
@@ -237,6 +247,11 @@ def _read(rows: Iterable[Any]) -> list[Claimed]:
             # Taken on by a newer program. It stays claimed, and is looked at again under the next lease.
             log.exception("a command of the table cannot be read by this program")
     return found
+
+
+async def give_back(connection: Any, holder: str, under_way: Sequence[str]) -> None:
+    """Let what `holder` has claimed, and is not carrying out, wait again. Nothing may be claimed meanwhile."""
+    await connection.execute(_GIVE_BACK, holder, list(under_way))
 
 
 async def finish(connection: Any, rows: Sequence[Row]) -> set[str]:

@@ -10,7 +10,7 @@ import asyncio
 import datetime as dt
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 import orjson
@@ -24,34 +24,22 @@ from agents.kommo.oauth import claims_of, integrations_of
 from agents.kommo.problems import KommoError
 from agents.kommo.vault import Vault
 from agents.migrations import migrate_missing
+from runtime.commandline import NO, SERVER_AWAY, USAGE, settings_or_stop, stop
 from runtime.errors import StartError
 from runtime.logs import logging_to
 from runtime.migrations import MigrationError
 from runtime.postgres import AWAY, open_pool
-from runtime.settings import PREFIX, Settings, SettingsError, load_settings
+from runtime.settings import PREFIX, Settings
 from schemas.errors import ErrorClass
 
 T = TypeVar("T")
 
-NO, USAGE, SERVER_AWAY = 1, 2, 3
 _AWAY_CLASSES = (ErrorClass.EXTERNAL_SERVICE, ErrorClass.RATE_LIMIT)
 _MOST_TOKEN = 20_000  # characters; Kommo's have about a thousand
 
 
 class _No(Exception):
     """What was asked for is not so; the message is for a person."""
-
-
-def _stop(message: str, code: int) -> NoReturn:
-    click.echo(f"{click.get_current_context().command_path}: {message}", err=True)
-    raise SystemExit(code)
-
-
-def _settings() -> Settings:
-    try:
-        return load_settings()
-    except SettingsError as error:
-        _stop(str(error), USAGE)
 
 
 def _with_pool(settings: Settings, work: Callable[[Any], Awaitable[T]]) -> T:
@@ -68,13 +56,13 @@ def _with_pool(settings: Settings, work: Callable[[Any], Awaitable[T]]) -> T:
         with logging_to(settings, process="command"):  # to standard error: standard output is the answer
             return asyncio.run(connected())
     except (MigrationError, StartError) as error:
-        _stop(str(error), USAGE)
+        stop(str(error), USAGE)
     except _No as error:
-        _stop(str(error), NO)
+        stop(str(error), NO)
     except KommoError as error:
-        _stop(_said(error), SERVER_AWAY if error.error_class in _AWAY_CLASSES else NO)
+        stop(_said(error), SERVER_AWAY if error.error_class in _AWAY_CLASSES else NO)
     except AWAY as error:
-        _stop(f"PostgreSQL ({PREFIX}DATABASE_URL) is away or refuses: {type(error).__name__}", SERVER_AWAY)
+        stop(f"PostgreSQL ({PREFIX}DATABASE_URL) is away or refuses: {type(error).__name__}", SERVER_AWAY)
 
 
 def _said(error: KommoError) -> str:
@@ -108,7 +96,7 @@ def connect(
     """Connect an account, by an integration's code or by a long-lived token; again, when Kommo refuses its tokens."""
     if (not code) == (token_file is None):
         raise click.UsageError("give either --code or --token-file")
-    settings = _settings()
+    settings = settings_or_stop()
     if token_file is not None:
         if client_uuid or redirect_uri:
             raise click.UsageError("--client and --redirect-uri belong to --code")
@@ -198,7 +186,7 @@ def _account_of(answer: Answer) -> dict[str, Any]:
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 def list_(as_json: bool) -> None:
     """Show the connected accounts, without their tokens."""
-    rows = _with_pool(_settings(), listed)
+    rows = _with_pool(settings_or_stop(), listed)
     if as_json:
         click.echo(orjson.dumps(rows, option=orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS))
     elif rows:
@@ -230,7 +218,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 @click.argument("account_id", type=click.IntRange(1, 2**63 - 1))
 def check(account_id: int) -> None:
     """Ask Kommo for the account: exit code 0 if it answers, 1 if it refuses, 3 if it is away."""
-    settings = _settings()
+    settings = settings_or_stop()
 
     async def ask(pool: Any) -> Answer:
         async with KommoClients(settings, pool) as clients:
@@ -243,7 +231,7 @@ def check(account_id: int) -> None:
 
     found = _account_of(_with_pool(settings, ask))
     if found["id"] != account_id:
-        _stop(f"Kommo answers as another account: {found['id']}", NO)
+        stop(f"Kommo answers as another account: {found['id']}", NO)
     click.echo(f"Account {account_id} ({found['name']}) answers.")
 
 
@@ -251,15 +239,15 @@ def check(account_id: int) -> None:
 @click.argument("account_id", type=click.IntRange(1, 2**63 - 1))
 def disconnect(account_id: int) -> None:
     """Forget an account's tokens; every process stops within a minute. Kommo itself still knows the integration."""
-    if not _with_pool(_settings(), lambda pool: forget(pool, account_id)):
-        _stop(f"account {account_id} is not connected", NO)
+    if not _with_pool(settings_or_stop(), lambda pool: forget(pool, account_id)):
+        stop(f"account {account_id} is not connected", NO)
     click.echo(f"Account {account_id} is disconnected. To revoke the tokens, remove the integration in Kommo.")
 
 
 @account.command("rotate-keys")
 def rotate_keys() -> None:
     """Encrypt all tokens with the first key of KOMMO_STREAMS_TOKEN_KEYS; then the others can be taken out of it."""
-    settings = _settings()
+    settings = settings_or_stop()
 
     async def work(pool: Any) -> int:
         async with pool.acquire() as connection:

@@ -281,7 +281,7 @@ async def test_what_is_past_its_expiry_is_not_begun(home: House) -> None:
 @pytest.mark.parametrize("value", [b"nothing", b"{}", b'{"id":"0e5f4f8a-6a57-5c43-9a9e-2c8d5d0f7a11","accountid":"5"}'])
 async def test_what_is_no_command_is_set_aside_and_what_follows_goes_on(home: House, value: bytes) -> None:
     good = home.lead()
-    await home.producer.send_all(COMMANDS, [Record(good.key, value)])
+    await home.producer.send_all(COMMANDS, [Record(good.key, value, [("traceparent", b"00-1")])])
     await home.ask(good)
     await home.until(good, "succeeded")
     letters = [item for item in await everything(home.settings, DEADLETTERS) if item.key == good.key]
@@ -354,3 +354,44 @@ async def test_what_another_account_did_cannot_be_waited_for(servers: Servers) -
         row = await home.until(spying, "failed", "succeeded", "unknown")
         assert (row["state"], "never came" in row["error"]) == ("failed", True)
         assert home.effects() == []
+
+
+async def test_a_claim_whose_answer_was_lost_is_given_back_and_carried_out_once(servers: Servers) -> None:
+    async with own_house(servers, retry="all.base=3, all.jitter=0") as home:
+        home.work()
+        home.trouble(unavailable=1.0)
+        command = home.lead("Claimed unheard")
+        await home.ask(command)
+
+        async def waits() -> bool:
+            row = await home.row(command)
+            return row is not None and row["state"] == "waiting" and row["attempts"] == 1
+
+        assert await eventually(waits)
+        await home.pool.execute(
+            "UPDATE kommo_agents.commands AS c SET state = 'claimed', attempts = 2, claimed_at = now(), "
+            "claimed_epoch = l.epoch FROM kommo_agents.leases AS l WHERE l.account_id = c.account_id AND c.id = $1",
+            command.id,
+        )
+        row = await home.until(command, "succeeded")
+        assert row["attempts"] == 2
+        assert len(home.effects("created")) == 1
+
+
+async def test_an_ending_that_cannot_be_written_is_unknown_and_holds_up_no_other(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agents.commands import handlers
+
+    sent = handlers._CreateLead.send
+
+    async def odd(self: Any, attempt: handlers.Attempt) -> Any:
+        ending = await sent(self, attempt)
+        return replace(ending, updated_at="\0") if attempt.claimed.command.data()["name"] == "Odd" else ending
+
+    monkeypatch.setattr(handlers._CreateLead, "send", odd)
+    commands = [home.lead(name) for name in ("Even", "Odd", "Even too")]
+    await home.ask(*commands)
+    for command, state in zip(commands, ("succeeded", "unknown", "succeeded"), strict=True):
+        row = await home.until(command, "succeeded", "unknown", "failed")
+        assert row["state"] == state

@@ -71,7 +71,7 @@ def cli() -> None:
     """Event-sourced stream processing for the CRM Kommo.
 
     Webhooks become events on Kafka, events become tables in PostgreSQL: nothing is lost, shown twice, or overwritten
-    by something older.
+    by something older. Commands go the other way, each carried out in Kommo once.
     """
 
 

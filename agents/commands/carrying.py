@@ -81,7 +81,8 @@ def after_failure(claimed: Claimed, policies: Policies, error: Exception, doubt:
     decision = policies.of(claimed.command.name, error_class).decide(
         error_class,
         attempts=claimed.attempts,
-        began=claimed.admitted_at,
+        # Where a person had it repeated, its age began anew.
+        began=max(claimed.admitted_at, claimed.expires_at - dt.timedelta(seconds=policies.age(claimed.command.name))),
         now=_now(),
         chance=_CHANCE.random(),
         retry_after=retry_after,

@@ -36,7 +36,7 @@ _SEND_SECONDS = 15.0
 _ENDED = ("succeeded", "failed", "unknown")
 
 _ONE = """
-SELECT id::text, account_id::text, subject, action, command, state, attempts, doubt IS NOT NULL AS in_doubt,
+SELECT id::text, account_id::text, action, command, state, attempts, doubt IS NOT NULL AS in_doubt,
        admitted_at, next_attempt_at, expires_at, finished_at, result, error_class, error, correlation_id, after::text
 FROM kommo_agents.commands WHERE id = $1
 """
@@ -45,7 +45,7 @@ SELECT occurred_at, event_type, entity_type, entity_id, summary, duration_ms
 FROM kommo.activity_log WHERE account_id = $1 AND correlation_id = $2 ORDER BY occurred_at, sort_key LIMIT 200
 """
 _LIST = """
-SELECT id::text, account_id::text, subject, action, state, attempts, admitted_at, next_attempt_at, error
+SELECT id::text, account_id::text, action, command, state, attempts, admitted_at, next_attempt_at, error
 FROM kommo_agents.commands
 WHERE ($1::bigint IS NULL OR account_id = $1) AND ($2::text IS NULL OR state = $2)
 ORDER BY number DESC LIMIT $3
@@ -101,7 +101,7 @@ def actions(action: str | None) -> None:
 
 
 @command.command()
-@click.argument("action", type=click.Choice(list(ACTIONS)))
+@click.argument("action", metavar="ACTION", type=click.Choice(list(ACTIONS)))
 @click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...")
 @click.option("--account", required=True, type=click.IntRange(1, 10**18 - 1), help="The Kommo account.")
 @click.option("--json", "text", help="All fields as one JSON object, or - to read it from standard input.")
@@ -226,13 +226,14 @@ def show(command_id: str, as_json: bool) -> None:
     row, story = _do(settings, work)
     if row is None:
         stop(f"there is no command {command_id} (one that was just sent may not be taken on yet)", NO)
-    told = dict(row) | {"command": orjson.loads(row["command"]), "result": orjson.loads(row["result"] or "null")}
+    envelope = orjson.loads(row["command"])
+    told = dict(row) | {"command": envelope, "result": orjson.loads(row["result"] or "null")}
     if as_json:
         told["story"] = [dict(line) for line in story]
         click.echo(orjson.dumps(told, default=str, option=orjson.OPT_INDENT_2).decode())
         return
-    click.echo(_line(told))
-    data = orjson.dumps(told["command"]["data"]).decode()
+    click.echo(_line(dict(row)))
+    data = orjson.dumps(envelope["data"]).decode()
     for name, value in {
         "account": told["account_id"],
         "correlation": told["correlation_id"],
@@ -248,7 +249,9 @@ def show(command_id: str, as_json: bool) -> None:
 
 
 def _line(row: dict[str, Any]) -> str:
-    told = f"{row['id']} {row['action']} on {row['subject']}: {row['state']} after {row['attempts']} attempts"
+    entity = Command.from_json(row["command"]).subject
+    attempts = f"{row['attempts']} attempt{'s' * (row['attempts'] != 1)}"
+    told = f"{row['id']} {row['action']} on {entity}: {row['state']} after {attempts}"
     if row["state"] == "waiting":
         told += f", next at {row['next_attempt_at']:%H:%M:%S} UTC"
     return f"{told}: {row['error']}" if row["error"] and row["state"] != "succeeded" else told

@@ -69,7 +69,7 @@ async def test_deliveries_show_and_commands_succeed_while_processes_are_killed(t
         trial = shlex.split(line_with(process, "Try"))[2:]
         kommo = f"http://127.0.0.1:{PortBook(folder).kept('simulate-api')}"
         _, told = await _command(values, *trial)
-        assert "succeeded after 1 attempts" in told
+        assert "succeeded after 1 attempt" in told
         assert await _created(kommo) == ["A deal"]
         await _more_rows(values, 0, "%A deal%added%")  # by the webhook of the change
         assert kommo in (await _command(values, "account", "list"))[0]

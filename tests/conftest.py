@@ -11,6 +11,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -22,6 +23,15 @@ from runtime.waiting import Stopped
 from service.embedded import EmbeddedServers
 from streams.topics import physical, topics
 
+_configure = structlog.configure
+
+
+def _configure_without_cache(**options: Any) -> None:
+    """A logger that was kept under one test's configuration would write past what a later test captures."""
+    _configure(**{**options, "cache_logger_on_first_use": False})
+
+
+structlog.configure = _configure_without_cache
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 KEYS = "k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE"

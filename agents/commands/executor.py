@@ -116,12 +116,18 @@ class Executor:
             self._hot.add(heapq.heappop(self._due)[1])
         rooms = self._rooms()
         if rooms:
-            async with self._claiming, self._pool.acquire() as connection:
-                claimed = await table.claim(connection, self.leases.holder, rooms)
-                for item in claimed:
-                    self._begin(item)
+            asked = set(rooms)
+            self._hot -= asked  # before it is looked for: what is heard of meanwhile is looked for again
+            try:
+                async with self._claiming, self._pool.acquire() as connection:
+                    claimed = await table.claim(connection, self.leases.holder, rooms)
+                    for item in claimed:
+                        self._begin(item)
+            except BaseException:
+                self._hot |= asked
+                raise
             found = Counter(item.command.account_id for item in claimed)
-            self._hot -= {account for account, (room, _) in rooms.items() if found[account] < room}
+            self._hot |= {account for account, (room, _) in rooms.items() if found[account] == room}
             if claimed:
                 await asyncio.sleep(0)
                 return

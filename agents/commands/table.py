@@ -18,12 +18,18 @@ from schemas.errors import ErrorClass
 
 log = logger(__name__)
 
-# Ordered: the number is the order of admission.
+# Ordered: the number is the order of admission. `behind` only says where a claim looks for it: what it waits for is
+# decided then.
 _ADMIT = """
 INSERT INTO kommo_agents.commands
-    (id, account_id, subject, action, command, partition, "offset", after, correlation_id, expires_at)
+    (id, account_id, subject, action, command, partition, "offset", after, correlation_id, expires_at, behind)
 SELECT id, account_id, subject, action, command, partition, "offset", after, correlation_id,
-       least(expires_at, clock_timestamp() + make_interval(secs => age))
+       least(expires_at, clock_timestamp() + make_interval(secs => age)),
+       row_number() OVER (PARTITION BY account_id, subject ORDER BY n) > 1 OR EXISTS (
+           SELECT 1 FROM kommo_agents.commands AS e
+           WHERE e.account_id = new.account_id AND e.subject = new.subject
+             AND e.state IN ('waiting', 'claimed', 'unknown')
+       )
 FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::int[], $7::bigint[], $8::uuid[],
             $9::text[], $10::timestamptz[], $11::float8[]) WITH ORDINALITY
     AS new (id, account_id, subject, action, command, partition, "offset", after, correlation_id, expires_at, age, n)
@@ -40,7 +46,29 @@ _COLUMNS = """
     c.partition, c."offset", c.error_class
 """
 # A command waits behind every earlier one of its entity that is not finished, an unknown one until its age runs out;
-# and for the command it names. What is past its age is taken at once: to die, or for a last look.
+# and for the command it names. What is past its age is taken when it is due: to die, or for a last look.
+_MAY_BEGIN = """
+    c.next_attempt_at <= now() AND NOT mine.without ? c.action AND (
+        c.expires_at <= now()
+        OR (
+            c.number = (
+                SELECT e.number FROM kommo_agents.commands AS e
+                WHERE e.account_id = c.account_id AND e.subject = c.subject
+                  AND e.state IN ('waiting', 'claimed', 'unknown')
+                  AND (e.state <> 'unknown' OR e.expires_at > now())
+                ORDER BY e.number LIMIT 1
+            )
+            AND (c.after IS NULL OR EXISTS (
+                SELECT 1 FROM kommo_agents.commands AS d
+                WHERE d.id = c.after AND d.account_id = c.account_id
+                  AND (d.state IN ('succeeded', 'failed') OR (d.state = 'unknown' AND d.expires_at <= now()))
+            ))
+        )
+    )
+"""
+# What is past its age, what is due, and where there is room yet, the first that waits behind another of each entity:
+# an ending lets the next of its entity go, but not where that was being admitted meanwhile, or an unknown one's age ran
+# out. So a long backlog is not looked through.
 _CLAIM = f"""
 WITH mine AS (
     SELECT a.account_id, a.room, a.without, l.epoch
@@ -50,30 +78,31 @@ WITH mine AS (
 ), picked AS MATERIALIZED (
     SELECT found.id, mine.epoch
     FROM mine CROSS JOIN LATERAL (
-        SELECT c.id
-        FROM kommo_agents.commands AS c LEFT JOIN kommo_agents.commands AS d
-            ON d.id = c.after AND d.account_id = c.account_id
-        WHERE c.account_id = mine.account_id AND c.state = 'waiting'
-          AND NOT mine.without ? c.action AND (
-            (c.expires_at <= now() AND c.next_attempt_at <= now())
-            OR (c.expires_at <= now() AND c.doubt IS NULL)
-            OR (
-                c.next_attempt_at <= now()
-                AND (c.after IS NULL OR d.state IN ('succeeded', 'failed')
-                     OR (d.state = 'unknown' AND d.expires_at <= now()))
-                AND NOT EXISTS (
-                    SELECT 1 FROM kommo_agents.commands AS e
-                    WHERE e.account_id = c.account_id AND e.subject = c.subject AND e.number < c.number
-                      AND e.state IN ('waiting', 'claimed', 'unknown')
-                      AND (e.state <> 'unknown' OR e.expires_at > now())
-                )
-            )
+        (
+            SELECT c.id FROM kommo_agents.commands AS c
+            WHERE c.account_id = mine.account_id AND c.state = 'waiting' AND c.behind
+              AND c.expires_at <= now() AND {_MAY_BEGIN}
+            ORDER BY c.expires_at LIMIT mine.room
+        ) UNION ALL (
+            SELECT c.id FROM kommo_agents.commands AS c
+            WHERE c.account_id = mine.account_id AND c.state = 'waiting' AND NOT c.behind AND {_MAY_BEGIN}
+            ORDER BY c.next_attempt_at, c.number LIMIT mine.room
+        ) UNION ALL (
+            SELECT c.id
+            FROM (
+                SELECT DISTINCT ON (subject) id, number, account_id, subject, action, after, next_attempt_at, expires_at
+                FROM kommo_agents.commands
+                WHERE account_id = mine.account_id AND state = 'waiting' AND behind
+                ORDER BY subject, number
+            ) AS c
+            WHERE c.expires_at > now() AND {_MAY_BEGIN}
         )
-        ORDER BY c.number LIMIT mine.room
+        LIMIT mine.room
     ) AS found
 )
 UPDATE kommo_agents.commands AS c
-SET state = 'claimed', attempts = c.attempts + 1, claimed_at = clock_timestamp(), claimed_epoch = picked.epoch
+SET state = 'claimed', behind = false, attempts = c.attempts + 1,
+    claimed_at = clock_timestamp(), claimed_epoch = picked.epoch
 FROM picked WHERE c.id = picked.id AND c.state = 'waiting'
 RETURNING {_COLUMNS},
     (SELECT d.state FROM kommo_agents.commands AS d
@@ -102,18 +131,31 @@ FROM kommo_agents.leases AS l
 WHERE l.holder = $1 AND c.account_id = l.account_id AND c.state = 'claimed' AND c.id <> ALL($2::uuid[])
 """
 _FINISH = """
-UPDATE kommo_agents.commands AS c
-SET state = w.state,
-    next_attempt_at = coalesce(clock_timestamp() + make_interval(secs => w.next_in), c.next_attempt_at),
-    doubt = CASE w.doubt WHEN 'set' THEN coalesce(c.doubt, c.claimed_at) WHEN 'clear' THEN NULL ELSE c.doubt END,
-    attempts = c.attempts - w.uncounted, result = w.result, error_class = coalesce(w.error_class, c.error_class),
-    error = coalesce(w.error, c.error),
-    finished_at = CASE WHEN w.state IN ('succeeded', 'failed') THEN clock_timestamp() END
-FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::float8[], $6::text[], $7::int[], $8::jsonb[],
-            $9::text[], $10::text[])
-    AS w (id, epoch, claimed_at, state, next_in, doubt, uncounted, result, error_class, error)
-WHERE c.id = w.id AND c.state = 'claimed' AND c.claimed_epoch = w.epoch AND c.claimed_at = w.claimed_at
-RETURNING c.id::text
+WITH ended AS (
+    UPDATE kommo_agents.commands AS c
+    SET state = w.state,
+        next_attempt_at = coalesce(clock_timestamp() + make_interval(secs => w.next_in), c.next_attempt_at),
+        doubt = CASE w.doubt WHEN 'set' THEN coalesce(c.doubt, c.claimed_at) WHEN 'clear' THEN NULL ELSE c.doubt END,
+        attempts = c.attempts - w.uncounted, result = w.result, error_class = coalesce(w.error_class, c.error_class),
+        error = coalesce(w.error, c.error),
+        finished_at = CASE WHEN w.state IN ('succeeded', 'failed') THEN clock_timestamp() END
+    FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::float8[], $6::text[], $7::int[],
+                $8::jsonb[], $9::text[], $10::text[])
+        AS w (id, epoch, claimed_at, state, next_in, doubt, uncounted, result, error_class, error)
+    WHERE c.id = w.id AND c.state = 'claimed' AND c.claimed_epoch = w.epoch AND c.claimed_at = w.claimed_at
+    RETURNING c.id, c.account_id, c.subject, c.state
+), next AS (
+    UPDATE kommo_agents.commands SET behind = false
+    WHERE state = 'waiting' AND id IN (
+        SELECT (
+            SELECT n.id FROM kommo_agents.commands AS n
+            WHERE n.account_id = ended.account_id AND n.subject = ended.subject AND n.state = 'waiting' AND n.behind
+            ORDER BY n.number LIMIT 1
+        )
+        FROM ended WHERE ended.state IN ('succeeded', 'failed')
+    )
+)
+SELECT id::text FROM ended
 """
 _PROGRESS = """
 UPDATE kommo_agents.commands SET progress = progress || $4::jsonb, doubt = NULL

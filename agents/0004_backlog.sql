@@ -9,3 +9,6 @@ CREATE INDEX commands_behind ON kommo_agents.commands (account_id, subject, numb
 CREATE INDEX commands_behind_expiring ON kommo_agents.commands (account_id, expires_at)
     WHERE state = 'waiting' AND behind;
 CREATE INDEX commands_claimed ON kommo_agents.commands (account_id) WHERE state = 'claimed';
+
+-- Each topic's records are published by themselves: one that cannot be written to holds up no other.
+CREATE INDEX outbox_topic ON kommo_agents.outbox (topic, number);

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from agents.commands.admission import Admission
 from agents.commands.executor import Executor
-from agents.commands.outbox import publish
+from agents.commands.outbox import Outbox
 from agents.commands.recorder import Recorder
 from agents.kommo.clients import KommoClients
 from agents.mail import Mailer
@@ -49,7 +49,7 @@ async def worker(settings: Settings, stop: asyncio.Event, agent: str = "commands
         await until_there(lambda: ensure_topics(settings), "kafka", health, stop, KafkaError, OSError)
         producer = Producer(settings, f"worker-{agent}")
         await until_there(producer.__aenter__, "kafka", health, stop, KafkaError, OSError)
-        pool = await open_pool(settings, application=f"worker-{agent}", size=max(6, settings.database_pool_size))
+        pool = await open_pool(settings, application=f"worker-{agent}", size=max(8, settings.database_pool_size))
         try:
             async with (
                 KommoClients(settings, pool) as clients,
@@ -71,11 +71,11 @@ async def _commands(
     mailer: Mailer | None,
     stop: asyncio.Event,
 ) -> None:
-    wake_outbox, done = asyncio.Event(), asyncio.Event()
-    recorder = Recorder(pool, physical(settings, COMMANDS), wake_outbox)
+    outbox, done = Outbox(pool, producer), asyncio.Event()
+    recorder = Recorder(pool, physical(settings, COMMANDS), outbox)
     executor = Executor(settings, pool, clients, recorder, policies, mailer)
-    admission = Admission(pool, producer, policies, wake_outbox)
-    async with _beside(recorder.run, admission.run, lambda: publish(pool, producer, wake_outbox, done)):
+    admission = Admission(pool, producer, policies, outbox)
+    async with _beside(recorder.run, admission.run, lambda: outbox.run(done)):
         async with _reading(settings, admission) as app:
             watching = asyncio.create_task(_stop_with(app, stop))
             await executor.run(stop)

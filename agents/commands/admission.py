@@ -13,6 +13,7 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
+from agents.commands.outbox import Outbox
 from agents.commands.table import Arrived, Outgoing, admit, awaken, put_out
 from agents.retry import Policies
 from runtime.failures import log_failure
@@ -37,8 +38,8 @@ _TRY_AGAIN_SECONDS = 0.5
 class Admission:
     """Takes the messages of a Faust stream, and acknowledges each once it is durable."""
 
-    def __init__(self, pool: Any, producer: Producer, policies: Policies, wake_outbox: asyncio.Event) -> None:
-        self._pool, self._producer, self._policies, self._wake_outbox = pool, producer, policies, wake_outbox
+    def __init__(self, pool: Any, producer: Producer, policies: Policies, outbox: Outbox) -> None:
+        self._pool, self._producer, self._policies, self._outbox = pool, producer, policies, outbox
         self._waiting: asyncio.Queue[Any] = asyncio.Queue(_BUFFER)
 
     async def take(self, event: Any) -> None:
@@ -113,7 +114,7 @@ class Admission:
             if fresh:
                 await awaken(connection, (command.account_id for command in fresh.values()))
         if fresh or told:
-            self._wake_outbox.set()
+            self._outbox.wake()
         for command in fresh.values():
             COMMANDS_ADMITTED.labels(command.name).inc()
             log.info(

@@ -1,4 +1,7 @@
-"""The outbox: records that were written with what they tell of go to Kafka, and are deleted when Kafka has them."""
+"""The outbox: records that were written with what they tell of go to Kafka, and are deleted when Kafka has them.
+
+Each topic by itself: one that cannot be written to holds up no other.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 import orjson
 from aiokafka.errors import KafkaError
 
+from agents.commands.table import OUTBOX_TOPICS
 from runtime.failures import log_failure
 from runtime.logs import logger
 from runtime.metrics import DEAD_LETTERS, EVENTS
@@ -27,29 +31,63 @@ _IDLE_SECONDS = 0.5
 # Several workers publish side by side; order does not matter, as events carry their own.
 _TAKE = """
 DELETE FROM kommo_agents.outbox WHERE number IN (
-    SELECT number FROM kommo_agents.outbox ORDER BY number LIMIT $1 FOR UPDATE SKIP LOCKED
+    SELECT number FROM kommo_agents.outbox WHERE topic = $1 ORDER BY number LIMIT $2 FOR UPDATE SKIP LOCKED
 )
-RETURNING number, topic, key, value, headers
+RETURNING number, key, value, headers
 """
 
 
-async def publish_once(connection: Any, producer: Producer) -> int:
-    """Send what waits, at most _MOST records, and return how many. A crash in between sends some again: same ids.
+class Outbox:
+    """Publishes what is in the outbox. `pool` is asyncpg's."""
 
-    Raises KafkaError or TimeoutError where Kafka does not acknowledge them: then they wait on.
+    def __init__(self, pool: Any, producer: Producer) -> None:
+        self._pool, self._producer = pool, producer
+        self._wakes = {topic: asyncio.Event() for topic in OUTBOX_TOPICS}
+
+    def wake(self) -> None:
+        """Say that something was put in."""
+        for event in self._wakes.values():
+            event.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Publish until `stop`. While a server is away it waits."""
+        await asyncio.gather(*(self._publish(topic, wake, stop) for topic, wake in self._wakes.items()))
+
+    async def _publish(self, topic: str, wake: asyncio.Event, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            wake.clear()
+            try:
+                async with self._pool.acquire() as connection:
+                    sent = await publish_once(connection, self._producer, topic)
+            except (KafkaError, *AWAY) as error:
+                log_failure(log, "the outbox waits", error, topic=topic)
+                await pause(stop, 1.0)
+                continue
+            if sent < _MOST:
+                waiting = asyncio.ensure_future(wake.wait())
+                stopped = asyncio.ensure_future(stop.wait())
+                await asyncio.wait([waiting, stopped], timeout=_IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                waiting.cancel()
+                stopped.cancel()
+
+
+async def publish_once(connection: Any, producer: Producer, topic: str) -> int:
+    """Send what waits for a topic (its logical name), at most _MOST records, and return how many.
+
+    A crash in between sends some again: same ids. Raises KafkaError or TimeoutError where Kafka does not acknowledge
+    them: then they wait on.
     """
     async with connection.transaction():
-        rows = sorted(await connection.fetch(_TAKE, _MOST), key=lambda row: int(row["number"]))
-        by_topic: dict[str, list[Record]] = {}
-        for row in rows:
-            headers = [(name, value.encode()) for name, value in orjson.loads(row["headers"])]
-            by_topic.setdefault(row["topic"], []).append(Record(row["key"], row["value"], headers))
-        async with asyncio.timeout(_SEND_SECONDS):
-            for topic, records in by_topic.items():
+        rows = sorted(await connection.fetch(_TAKE, topic, _MOST), key=lambda row: int(row["number"]))
+        records = [
+            Record(row["key"], row["value"], [(name, text.encode()) for name, text in orjson.loads(row["headers"])])
+            for row in rows
+        ]
+        if records:
+            async with asyncio.timeout(_SEND_SECONDS):
                 await producer.send_all(topic, records)
-    for topic, records in by_topic.items():
-        _count(topic, records)
-    return len(rows)
+    _count(topic, records)
+    return len(records)
 
 
 def _count(topic: str, records: list[Record]) -> None:
@@ -66,22 +104,3 @@ def _count(topic: str, records: list[Record]) -> None:
                 original=f"{told.get('topic')}/{told.get('partition')}/{told.get('offset')}",
                 correlation_id=told.get("correlation_id"),
             )
-
-
-async def publish(pool: Any, producer: Producer, wake: asyncio.Event, stop: asyncio.Event) -> None:
-    """Publish until `stop`; `wake` says that something was put in. While a server is away it waits."""
-    while not stop.is_set():
-        wake.clear()
-        try:
-            async with pool.acquire() as connection:
-                sent = await publish_once(connection, producer)
-        except (KafkaError, *AWAY) as error:
-            log_failure(log, "the outbox waits", error)
-            await pause(stop, 1.0)
-            continue
-        if sent < _MOST:
-            waiting = asyncio.ensure_future(wake.wait())
-            stopped = asyncio.ensure_future(stop.wait())
-            await asyncio.wait([waiting, stopped], timeout=_IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
-            stopped.cancel()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agents.commands.admitted import Claimed
+from agents.commands.outbox import Outbox
 from agents.commands.outcomes import Ending, Failed, Released, Retried, Succeeded, Unknown
 from agents.commands.table import Outgoing, Row, finish, put_out
 from runtime.failures import log_failure
@@ -34,9 +35,9 @@ _UNTOLD = Unknown(ErrorClass.INTERNAL, "how it ended could not be written: the l
 class Recorder:
     """Collects endings while the transaction before is under way, so the busier it is the larger they are."""
 
-    def __init__(self, pool: Any, topic: str, wake_outbox: asyncio.Event) -> None:
+    def __init__(self, pool: Any, topic: str, outbox: Outbox) -> None:
         """`topic` is the physical name of kommo.commands, for dead letters."""
-        self._pool, self._topic, self._wake = pool, topic, wake_outbox
+        self._pool, self._topic, self._outbox = pool, topic, outbox
         self._waiting: list[_Ended] = []
         self._some = asyncio.Event()
 
@@ -93,7 +94,7 @@ class Recorder:
             ]
             await put_out(connection, records)
         if records:
-            self._wake.set()
+            self._outbox.wake()
         return kept
 
 

@@ -15,6 +15,7 @@ from agents.commands.admitted import Claimed, lane
 from runtime.logs import logger
 from schemas.command import Command, CommandError
 from schemas.errors import ErrorClass
+from streams.topics import DEADLETTERS, EVENTS
 
 log = logger(__name__)
 
@@ -186,6 +187,7 @@ WHERE account_id = $1 AND state = 'succeeded' AND finished_at > $2::timestamptz 
 """
 EVERY_ACCOUNT = "*"
 CHANNEL = "kommo_commands"
+OUTBOX_TOPICS = (EVENTS, DEADLETTERS)
 _MOST_NOTICE = 7000  # bytes; PostgreSQL takes 8000
 _CLOSED_CIRCUITS = """
 DELETE FROM kommo_agents.circuits
@@ -234,12 +236,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A record for Kafka."""
+    """A record for Kafka; `topic`, a logical name, is one of OUTBOX_TOPICS."""
 
     topic: str
     key: bytes
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
+
+    def __post_init__(self) -> None:
+        if self.topic not in OUTBOX_TOPICS:
+            raise ValueError(f"nobody publishes the outbox's records for {self.topic}")
 
 
 async def admit(connection: Any, arrived: Sequence[Arrived]) -> set[str]:

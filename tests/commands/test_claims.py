@@ -12,6 +12,7 @@ import pytest_asyncio
 from agents.commands import executor, table
 from agents.commands.admitted import Claimed
 from agents.commands.leases import Leases
+from agents.commands.outbox import Outbox
 from agents.commands.outcomes import Ending, Succeeded
 from agents.commands.recorder import Recorder
 from agents.commands.table import Arrived
@@ -83,7 +84,7 @@ async def cost(home: House, leases: Leases, room: int) -> tuple[int, int, int]:
 
 async def end(home: House, item: Claimed, ending: Ending) -> None:
     """Write an ending as the worker does."""
-    recorder = Recorder(home.pool, "commands", asyncio.Event())
+    recorder = Recorder(home.pool, "commands", Outbox(home.pool, home.producer))
     running = asyncio.create_task(recorder.run())
     try:
         assert await recorder.record(item, ending)

@@ -12,3 +12,6 @@ CREATE INDEX commands_claimed ON kommo_agents.commands (account_id) WHERE state 
 
 -- Each topic's records are published by themselves: one that cannot be written to holds up no other.
 CREATE INDEX outbox_topic ON kommo_agents.outbox (topic, number);
+
+-- What a person has repeated is tried as often as what is new; the attempts before still count in its events' ids.
+ALTER TABLE kommo_agents.commands ADD COLUMN attempts_before integer NOT NULL DEFAULT 0;

@@ -25,8 +25,8 @@ class Dependency:
 class Claimed:
     """A command that is to be carried out now, under the lease of this epoch; its attempt is counted already.
 
-    `doubt`: since when its effect may be at Kommo, unseen; None: certainly not. `progress` is what is done of several
-    steps. All moments are UTC, of the database's clock.
+    `attempts_before` are those before a person had it repeated. `doubt`: since when its effect may be at Kommo, unseen;
+    None: certainly not. `progress` is what is done of several steps. All moments are UTC, of the database's clock.
     """
 
     command: Command
@@ -41,6 +41,7 @@ class Claimed:
     offset: int
     last_error_class: str | None
     dependency: Dependency | None
+    attempts_before: int = 0
 
     @classmethod
     def of(cls, row: Any) -> Claimed:
@@ -63,6 +64,7 @@ class Claimed:
             offset=row["offset"],
             last_error_class=row["error_class"],
             dependency=dependency,
+            attempts_before=row["attempts_before"],
         )
 
 

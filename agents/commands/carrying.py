@@ -80,7 +80,7 @@ def after_failure(claimed: Claimed, policies: Policies, error: Exception, doubt:
     retry_after = error.retry_after if isinstance(error, KommoError) else None
     decision = policies.of(claimed.command.name, error_class).decide(
         error_class,
-        attempts=claimed.attempts,
+        attempts=claimed.attempts - claimed.attempts_before,
         # Where a person had it repeated, its age began anew.
         began=max(claimed.admitted_at, claimed.expires_at - dt.timedelta(seconds=policies.age(claimed.command.name))),
         now=_now(),

@@ -20,6 +20,7 @@ import orjson
 from aiokafka.errors import KafkaError
 
 from agents.commands.deciding import Decision, DecisionError, decide
+from agents.commands.table import MAKERS
 from runtime.commandline import NO, SERVER_AWAY, USAGE, settings_or_stop, stop
 from runtime.logs import logging_to
 from runtime.postgres import AWAY, connect
@@ -72,6 +73,16 @@ def _id(_context: click.Context, _parameter: click.Parameter, value: str) -> str
     if value is not None and re.fullmatch(_UUID, value.lower()) is None:
         raise click.BadParameter("must be a UUID, such as 0e5f4f8a-6a57-5c43-9a9e-2c8d5d0f7a11")
     return value.lower() if value else value
+
+
+def _made_ids(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, int]:
+    found = {}
+    for value in values:
+        kind, _, number = value.partition("=")
+        if kind not in MAKERS or re.fullmatch(r"[1-9][0-9]{0,17}", number) is None:
+            raise click.BadParameter(f"{value!r} must be TYPE=ID, the type one of {', '.join(MAKERS)}")
+        found[kind] = int(number)
+    return found
 
 
 @click.group()
@@ -282,7 +293,14 @@ def list_(account: int | None, state: str | None, limit: int) -> None:
 @click.option("--done", "decision", flag_value="done", help="It was carried out.")
 @click.option("--repeat", "decision", flag_value="repeat", help="It was not: do it again.")
 @click.option("--drop", "decision", flag_value="drop", help="Do not do it (again): it becomes a dead letter.")
-def decide_(command_id: str, decision: Decision | None) -> None:
+@click.option(
+    "--made",
+    multiple=True,
+    metavar="TYPE=ID",
+    callback=_made_ids,
+    help="With --done: what it made, such as lead=123, for what waits for its result.",
+)
+def decide_(command_id: str, decision: Decision | None, made: dict[str, int]) -> None:
     """Decide about a command whose outcome is unknown. Look at Kommo first: nobody else can tell."""
     if decision is None:
         raise click.UsageError("say --done, --repeat or --drop")
@@ -291,7 +309,7 @@ def decide_(command_id: str, decision: Decision | None) -> None:
     async def work() -> None:
         connection = await connect(settings, application="command")
         try:
-            await decide(connection, physical(settings, COMMANDS), command_id, decision)
+            await decide(connection, physical(settings, COMMANDS), command_id, decision, made)
         finally:
             await connection.close()
 

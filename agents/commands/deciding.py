@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Any, Literal
+
+import orjson
 
 from agents.commands import table
 from agents.commands.admitted import Claimed
@@ -15,21 +18,22 @@ Decision = Literal["done", "repeat", "drop"]
 
 _UNKNOWN = """
 SELECT command, coalesce(claimed_epoch, 0) AS claimed_epoch, attempts, progress, doubt, admitted_at,
-       coalesce(claimed_at, admitted_at) AS claimed_at, expires_at, partition, "offset", error_class, state,
+       coalesce(claimed_at, admitted_at) AS claimed_at, expires_at, partition, "offset", error_class,
+       attempts_before, state,
        NULL AS after_state, NULL AS after_result
 FROM kommo_agents.commands WHERE id = $1 FOR UPDATE
 """
 _DONE = """
-UPDATE kommo_agents.commands SET state = 'succeeded', doubt = NULL, result = '{}', finished_at = clock_timestamp()
+UPDATE kommo_agents.commands SET state = 'succeeded', doubt = NULL, result = $2, finished_at = clock_timestamp()
 WHERE id = $1
 """
 _DROP = """
 UPDATE kommo_agents.commands SET state = 'failed', doubt = NULL, finished_at = clock_timestamp() WHERE id = $1
 """
-# It has its whole age again: who decides today for what was asked for yesterday means now.
+# It has its whole age and all its attempts again: who decides today for what was asked for yesterday means now.
 _REPEAT = """
 UPDATE kommo_agents.commands
-SET state = 'waiting', doubt = NULL, next_attempt_at = clock_timestamp(),
+SET state = 'waiting', doubt = NULL, next_attempt_at = clock_timestamp(), attempts_before = attempts,
     expires_at = greatest(expires_at, clock_timestamp() + (expires_at - admitted_at))
 WHERE id = $1
 """
@@ -39,11 +43,16 @@ class DecisionError(ValueError):
     """There is nothing to decide; the message says why."""
 
 
-async def decide(connection: Any, topic: str, command_id: str, decision: Decision) -> Claimed:
+async def decide(
+    connection: Any, topic: str, command_id: str, decision: Decision, made: Mapping[str, int] | None = None
+) -> Claimed:
     """Decide about a command, in one transaction with the event that tells of it, and return the command.
 
-    `topic` is the physical name of kommo.commands. Raises DecisionError where it is not known or not unknown.
+    `topic` is the physical name of kommo.commands. `made`: the ids, by type, of what it made, where it is done: what
+    waits for it may need them. Raises DecisionError where it is not known, not unknown, or makes no such thing.
     """
+    if made and decision != "done":
+        raise DecisionError("only of what is done can be said what it made")
     now = dt.datetime.now(dt.UTC)
     async with connection.transaction():
         row = await connection.fetchrow(_UNKNOWN, command_id)
@@ -54,7 +63,8 @@ async def decide(connection: Any, topic: str, command_id: str, decision: Decisio
         claimed = Claimed.of(row)
         facts: dict[str, Any] = {"attempts": claimed.attempts, "decision": decision}
         if decision == "done":
-            await connection.execute(_DONE, command_id)
+            facts["entities"] = _entities(claimed, made or {})
+            await connection.execute(_DONE, command_id, orjson.dumps({"entities": facts["entities"]}).decode())
             records = [event_of(claimed, "succeeded", facts, now)]
         elif decision == "repeat":
             await connection.execute(_REPEAT, command_id)
@@ -69,3 +79,16 @@ async def decide(connection: Any, topic: str, command_id: str, decision: Decisio
         await table.put_out(connection, records)
         await table.awaken(connection, [claimed.command.account_id])
     return claimed
+
+
+def _entities(claimed: Claimed, made: Mapping[str, int]) -> dict[str, int]:
+    """Return the ids of what a command made or changed, by type."""
+    command = claimed.command
+    kinds = [kind for kind, actions in table.MAKERS.items() if command.name in actions]
+    for kind in made:
+        if kind not in kinds:
+            what = f"only {' and '.join(kinds)}" if kinds else "nothing new"
+            raise DecisionError(f"{command.name} makes {what}, no {kind}")
+    kind, entity_id = command.action.element()
+    touched = {} if entity_id is None or entity_id == "after" else {str(kind): int(entity_id)}
+    return touched | dict(made)

@@ -44,7 +44,7 @@ INSERT INTO kommo_agents.leases (account_id) SELECT DISTINCT unnest($1::bigint[]
 
 _COLUMNS = """
     c.command, c.claimed_epoch, c.attempts, c.progress, c.doubt, c.admitted_at, c.claimed_at, c.expires_at,
-    c.partition, c."offset", c.error_class
+    c.partition, c."offset", c.error_class, c.attempts_before
 """
 # A command waits behind every earlier one of its entity that is not finished, an unknown one until its age runs out;
 # and for the command it names. What is past its age is taken when it is due: to die, or for a last look.
@@ -173,7 +173,7 @@ WHERE account_id = $1 AND state = 'succeeded' AND finished_at > $2::timestamptz 
   AND result -> 'entities' ? $3 AND action = ANY($4::text[])
   AND (action <> 'create_lead' OR $3 = 'lead' OR convert_from(command, 'UTF8')::jsonb -> 'data' ? 'contact')
 """
-_MAKERS = {
+MAKERS = {
     "lead": ["create_lead"],
     "contact": ["create_contact", "create_lead"],
     "task": ["create_task", "create_meeting_note"],
@@ -345,7 +345,7 @@ async def put_out(connection: Any, records: Sequence[Outgoing]) -> None:
 
 async def taken(connection: Any, account_id: int, entity_type: str, since: Any) -> set[int]:
     """Return the ids of entities that other commands of the account have made since shortly before then."""
-    rows = await connection.fetch(_TAKEN, account_id, since, entity_type, _MAKERS[entity_type])
+    rows = await connection.fetch(_TAKEN, account_id, since, entity_type, MAKERS[entity_type])
     return {int(row[0]) for row in rows}
 
 

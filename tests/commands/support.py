@@ -15,6 +15,7 @@ import orjson
 from pydantic import SecretStr
 
 from agents.commands.deciding import Decision, decide
+from agents.commands.table import Arrived, admit
 from agents.kommo.credentials import Credentials, CredentialStore, Pair
 from agents.kommo.vault import Vault
 from agents.migrations import migrate_missing
@@ -118,10 +119,19 @@ class House:
         events = [orjson.loads(row[0]) for row in rows if row[0]]
         return [event for event in events if event.get("subject") == f"command/{command.id}"]
 
-    async def decide(self, command: Command, decision: Decision) -> None:
+    async def decide(self, command: Command, decision: Decision, **made: int) -> None:
         """Decide as a person does."""
         async with self.pool.acquire() as connection:
-            await decide(connection, physical(self.settings, COMMANDS), command.id, decision)
+            await decide(connection, physical(self.settings, COMMANDS), command.id, decision, made)
+
+    async def take_on(self, *commands: Command, age: float = 86_400.0, state: str = "waiting") -> None:
+        """Take commands on as the agent does, without it; in `state` before a worker hears of them."""
+        arrived = [Arrived(command, command.to_json(), 0, number, age) for number, command in enumerate(commands)]
+        async with self.pool.acquire() as connection, connection.transaction():
+            ids = await admit(connection, arrived)
+            await connection.execute(
+                "UPDATE kommo_agents.commands SET state = $2 WHERE id = ANY($1::uuid[])", list(ids), state
+            )
 
     def effects(self, verb: str | None = None) -> list[Any]:
         """What the simulated Kommo really did for the account."""

@@ -15,14 +15,11 @@ from agents.commands.leases import Leases
 from agents.commands.outbox import Outbox
 from agents.commands.outcomes import Ending, Succeeded
 from agents.commands.recorder import Recorder
-from agents.commands.table import Arrived
-from schemas.command import Command
 from tests.commands.support import House, own_house
 from tests.conftest import Servers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-DAY = 86_400.0
 MANY = 4_000
 
 
@@ -37,13 +34,6 @@ async def shared(servers: Servers) -> AsyncIterator[House]:
 async def home(shared: House) -> House:
     """The shared house with an account of this test's own."""
     return await shared.with_account()
-
-
-async def admit(home: House, commands: Iterable[Command], age: float = DAY) -> None:
-    """Take commands on, as the agent does."""
-    arrived = [Arrived(command, command.to_json(), 0, number, age) for number, command in enumerate(commands)]
-    async with home.pool.acquire() as connection, connection.transaction():
-        await table.admit(connection, arrived)
 
 
 async def leased(home: House) -> Leases:
@@ -93,12 +83,12 @@ async def end(home: House, item: Claimed, ending: Ending) -> None:
 
 
 async def test_what_waits_for_its_moment_is_not_looked_through(home: House) -> None:
-    await admit(home, [home.lead(str(number)) for number in range(MANY)])
+    await home.take_on(*(home.lead(str(number)) for number in range(MANY)))
     await home.pool.execute(
         "UPDATE kommo_agents.commands SET next_attempt_at = now() + interval '1 hour' WHERE account_id = $1",
         home.account,
     )
-    await admit(home, [last := home.lead("The last")])
+    await home.take_on(last := home.lead("The last"))
     leases = await leased(home)
     found, rows, _ = await cost(home, leases, room=8)
     assert found == 1
@@ -108,14 +98,14 @@ async def test_what_waits_for_its_moment_is_not_looked_through(home: House) -> N
 
 async def test_entities_with_two_commands_each_are_not_looked_through_while_there_is_no_room(home: House) -> None:
     notes = [home.note(lead_id, text) for text in ("one", "two") for lead_id in range(1, MANY // 2)]
-    await admit(home, notes)
+    await home.take_on(*notes)
     found, rows, _ = await cost(home, await leased(home), room=8)
     assert found == 8
     assert rows < MANY / 10
 
 
 async def test_the_many_commands_of_one_entity_are_not_each_looked_at(home: House) -> None:
-    await admit(home, [home.note(7, str(number)) for number in range(MANY)])
+    await home.take_on(*(home.note(7, str(number)) for number in range(MANY)))
     leases = await leased(home)
     found, _, scans = await cost(home, leases, room=8)
     assert found == 1
@@ -128,7 +118,7 @@ async def test_the_many_commands_of_one_entity_are_not_each_looked_at(home: Hous
 
 async def test_an_ending_lets_the_next_of_its_entity_go_before_what_came_later(home: House) -> None:
     notes = [home.note(7, str(number)) for number in range(3)]
-    await admit(home, [*notes, *(home.lead(str(number)) for number in range(5))])
+    await home.take_on(*notes, *(home.lead(str(number)) for number in range(5)))
     leases = await leased(home)
     for expected in notes:
         (found,) = await claimed(home, leases, room=1)
@@ -137,16 +127,16 @@ async def test_an_ending_lets_the_next_of_its_entity_go_before_what_came_later(h
 
 
 async def test_what_was_admitted_while_the_one_before_it_ended_is_not_forgotten(home: House) -> None:
-    await admit(home, [note := home.note(7)])
+    await home.take_on(note := home.note(7))
     await home.pool.execute("UPDATE kommo_agents.commands SET behind = true WHERE id = $1", note.id)
     assert [item.command.id for item in await claimed(home, await leased(home))] == [note.id]
 
 
 async def test_what_is_past_its_age_is_taken_though_it_waits_behind_another(home: House) -> None:
     first, second, third = (home.note(7, str(number)) for number in range(3))
-    await admit(home, [first])
-    await admit(home, [second], age=0)
-    await admit(home, [third])
+    await home.take_on(first)
+    await home.take_on(second, age=0)
+    await home.take_on(third)
     leases = await leased(home)
     assert {item.command.id for item in await claimed(home, leases)} == {first.id, second.id}
     assert await claimed(home, leases) == []
@@ -169,7 +159,7 @@ async def test_what_is_heard_of_while_a_claim_is_made_is_looked_for_at_once(
         found = await claim(connection, *arguments)
         if [item.command.id for item in found] == [first.id]:
             heard.clear()
-            await admit(home, [second])
+            await home.take_on(second)
             async with home.pool.acquire() as other:
                 await table.awaken(other, [home.account])
             await asyncio.wait_for(heard.wait(), 10)

@@ -76,7 +76,7 @@ async def _commands(
     executor = Executor(settings, pool, clients, recorder, policies, mailer)
     admission = Admission(pool, producer, policies, outbox)
     async with _beside(recorder.run, admission.run, lambda: outbox.run(done)):
-        async with _reading(settings, admission) as app:
+        async with _reading(settings, admission, stop) as app:
             watching = asyncio.create_task(_stop_with(app, stop))
             await executor.run(stop)
             watching.cancel()
@@ -106,8 +106,8 @@ async def _stop_with(app: Any, stop: asyncio.Event) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _reading(settings: Settings, admission: Admission) -> AsyncIterator[Any]:
-    """Run the Faust agent that reads kommo.commands while the context lasts."""
+async def _reading(settings: Settings, admission: Admission, stop: asyncio.Event) -> AsyncIterator[Any]:
+    """Run the Faust agent that reads kommo.commands while the context lasts; `stop` ends the wait for its start."""
     app = faust_app(settings, "commands")
 
     @app.agent(faust_topic(app, settings, COMMANDS), name="commands", concurrency=1)
@@ -116,10 +116,14 @@ async def _reading(settings: Settings, admission: Admission) -> AsyncIterator[An
         async for event in stream.noack().events():
             await admission.take(event)
 
-    await app.start()
+    starting, stopped = asyncio.create_task(app.start()), asyncio.create_task(stop.wait())
     try:
+        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
         yield app
     finally:
+        stopped.cancel()
         # Not cancelled after that time: Faust would swallow it and wait on.
         await asyncio.wait([asyncio.create_task(app.stop())], timeout=_LEAVE_SECONDS)
 

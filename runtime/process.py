@@ -27,6 +27,7 @@ from runtime.waiting import Stopped
 log = logger(__name__)
 
 DRAIN_SECONDS = 8.0
+_REST_SECONDS = 0.5
 HEAD_SECONDS = 10.0
 HEAD_BYTES = 64 * 1024
 
@@ -155,14 +156,26 @@ def run(settings: Settings, name: str, main: Callable[[asyncio.Event], Coroutine
 
 
 def _run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> int:
+    runner = asyncio.Runner(loop_factory=_loop_factory())
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_supervise(main))
+        return runner.run(_supervise(main))
     except StartError:
         raise
     except Exception:
         log.exception("the process failed")
         return 1
+    finally:
+        # The loop cannot be closed over tasks that do not end: asyncio would wait for them.
+        if runner.run(_end_rest()):
+            runner.close()
+
+
+async def _end_rest() -> bool:
+    """Cancel what main has left; False where something does not end, as libraries' tasks may while Kafka is away."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    return not rest or not (await asyncio.wait(rest, timeout=_REST_SECONDS))[1]
 
 
 def tune_collector() -> None:

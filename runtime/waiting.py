@@ -46,13 +46,12 @@ async def watch(ping: Callable[[], Awaitable[object]], part: str, health: Health
 @contextlib.asynccontextmanager
 async def watching(ping: Callable[[], Awaitable[object]], part: str, health: Health) -> AsyncIterator[None]:
     """Watch a server while the context lasts."""
-    done = asyncio.Event()
-    task = asyncio.create_task(watch(ping, part, health, done))
+    task = asyncio.create_task(watch(ping, part, health, asyncio.Event()))
     try:
         yield
     finally:
-        done.set()
-        await task
+        task.cancel()  # in the middle of a question, too: a server that is away would be waited for
+        await asyncio.wait([task])
 
 
 async def until_there(

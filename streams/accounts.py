@@ -13,7 +13,7 @@ from runtime.health import Health
 from runtime.logs import logger
 from runtime.settings import Settings
 from runtime.waiting import pause
-from streams.connection import connection, started
+from streams.connection import connection, started, stopped
 from streams.producer import Producer, Record
 from streams.topics import ACCOUNTS, physical
 
@@ -84,7 +84,7 @@ async def read_accounts(settings: Settings) -> Accounts:
             while await consumer.position(partition) < end:
                 await _take(consumer, accounts, 200)
         finally:
-            await consumer.stop()
+            await stopped(consumer)
     return accounts
 
 
@@ -107,7 +107,7 @@ async def follow_accounts(settings: Settings, accounts: Accounts, health: Health
             await pause(stop, 1.0)
         finally:
             if consumer is not None:
-                await consumer.stop()
+                await stopped(consumer)
 
 
 async def write_account(settings: Settings, account_id: int, value: AccountSettings) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import ssl
 from typing import Any
 
@@ -51,6 +51,9 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
     return context
 
 
+STOP_SECONDS = 2.0
+
+
 async def started(client: Any) -> None:
     """Start an aiokafka client; one that cannot start is closed again, as aiokafka leaves that to its caller.
 
@@ -59,6 +62,16 @@ async def started(client: Any) -> None:
     try:
         await client.start()
     except BaseException:
-        with contextlib.suppress(Exception):
-            await (client.stop() if hasattr(client, "stop") else client.close())
+        await stopped(client)
         raise
+
+
+async def stopped(client: Any) -> bool:
+    """Stop an aiokafka client; False where it did not end within STOP_SECONDS, as may be while Kafka is away."""
+    # In a task of its own: a consumer that waits to try a fetch again makes aiokafka's stop raise CancelledError.
+    ending = asyncio.ensure_future(client.stop() if hasattr(client, "stop") else client.close())
+    await asyncio.wait([ending], timeout=STOP_SECONDS)
+    if not ending.done():
+        ending.cancel()
+        return False
+    return ending.cancelled() or ending.exception() is None

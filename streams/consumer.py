@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from aiokafka.errors import (
 from runtime.logs import logger
 from runtime.metrics import BATCH_ROWS, LAG, MISPLACED_KEYS
 from runtime.settings import Settings
-from streams.connection import connection, started
+from streams.connection import connection, started, stopped
 from streams.partitions import Partitioner
 from streams.topics import MIB, physical
 
@@ -102,11 +103,12 @@ class BatchConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        try:
-            async with asyncio.timeout(5):
+        left = False
+        with contextlib.suppress(TimeoutError, KafkaError):
+            async with asyncio.timeout(3):
                 await self.commit()
-                await self.consumer.stop()
-        except (TimeoutError, KafkaError):
+                left = True
+        if not await stopped(self.consumer) or not left:
             log.warning("the consumer did not leave its group in time: Kafka is away", reader=self._reader)
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:

@@ -16,7 +16,7 @@ from runtime.settings import Settings
 from schemas.catalogue import EVENT_TYPES
 from schemas.deadletter import DeadLetter
 from schemas.event import HEADERS, SCHEMA, Event
-from streams.connection import connection, started
+from streams.connection import connection, started, stopped
 from streams.partitions import Partitioner
 from streams.topics import DEADLETTERS, EVENTS, MIB, physical, topics
 
@@ -179,10 +179,7 @@ class Producer:
 
 
 async def _end(producer: AIOKafkaProducer) -> None:
-    try:
-        async with asyncio.timeout(5):
-            await producer.stop()
-    except (TimeoutError, KafkaError):
+    if not await stopped(producer):
         log.warning("a producer did not end in time: Kafka is away")
 
 

@@ -182,6 +182,30 @@ async def test_readyz_says_that_kafka_went_away(servers: Servers, settings: Sett
             await member.ready(BACK_SECONDS)
 
 
+@pytest.mark.parametrize("away", ["kafka", "postgres"])
+async def test_sigterm_is_obeyed_while_a_server_is_away(
+    servers: Servers, settings: Settings, tmp_path: Path, away: str
+) -> None:
+    told = []
+    with programs(settings, tmp_path / "logs") as started:
+        members = [started.start(name) for name in ("gateway", "ingest", "projector", "dashboard", "worker")]
+        for member in members:
+            await member.ready()
+        server = getattr(servers.embedded, away)
+        server.kill()
+        try:
+
+            async def heard() -> bool:
+                return any([await member.not_ready() for member in members])
+
+            await eventually(heard, 20, f"one says that {away} is away")
+            for member in members:
+                told.append(f"{member.name} {await member.terminate():.1f} s")
+        finally:
+            await asyncio.to_thread(server.start)
+    print(f"without {away}: {', '.join(told)}")
+
+
 async def _newest(settings: Settings) -> str:
     """The id of the event that PostgreSQL got last."""
     connection = await asyncpg.connect(settings.database_url.get_secret_value())

@@ -186,7 +186,6 @@ async def test_readyz_says_that_kafka_went_away(servers: Servers, settings: Sett
 async def test_sigterm_is_obeyed_while_a_server_is_away(
     servers: Servers, settings: Settings, tmp_path: Path, away: str
 ) -> None:
-    told = []
     with programs(settings, tmp_path / "logs") as started:
         members = [started.start(name) for name in ("gateway", "ingest", "projector", "dashboard", "worker")]
         for member in members:
@@ -199,11 +198,10 @@ async def test_sigterm_is_obeyed_while_a_server_is_away(
                 return any([await member.not_ready() for member in members])
 
             await eventually(heard, 20, f"one says that {away} is away")
-            for member in members:
-                told.append(f"{member.name} {await member.terminate():.1f} s")
+            took = {member.name: await member.terminate() for member in members}
         finally:
             await asyncio.to_thread(server.start)
-    print(f"without {away}: {', '.join(told)}")
+    print(f"without {away}: {', '.join(f'{name} {seconds:.1f} s' for name, seconds in took.items())}")
 
 
 async def _newest(settings: Settings) -> str:

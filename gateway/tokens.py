@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import re
@@ -11,10 +10,10 @@ from dataclasses import dataclass
 
 from runtime.process import StartError
 from runtime.settings import PREFIX, Settings
+from runtime.signing_keys import HOW, read_signing_keys
 
 MAX_CHARACTERS = 128
 
-_KEY = re.compile(r"([a-z0-9]{1,16}):([A-Za-z0-9_-]{32,128}=*)")
 _ACCOUNT = re.compile(r"[1-9][0-9]{0,18}")
 _GENERATION = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -37,19 +36,10 @@ class Keyring:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Keyring:
-        """Read the keys from the settings. Raises StartError that says how to make one, never what is there."""
-        text = settings.gateway_keys.get_secret_value() if settings.gateway_keys else ""
-        keys: dict[str, bytes] = {}
-        for part in filter(None, (part.strip() for part in text.split(","))):
-            match = _KEY.fullmatch(part)
-            if not match:
-                raise StartError(f"{PREFIX}GATEWAY_KEYS: a key that is not ID:BASE64URL of 24 bytes or more; {_HOW}")
-            try:
-                keys[match[1]] = base64.urlsafe_b64decode(match[2] + "=" * (-len(match[2]) % 4))
-            except binascii.Error:
-                raise StartError(f"{PREFIX}GATEWAY_KEYS: key {match[1]} is not base64url; {_HOW}") from None
+        """Read the keys from the settings. Raises StartError that says how to make one."""
+        keys = read_signing_keys(settings.gateway_keys.get_secret_value()) if settings.gateway_keys else {}
         if not keys:
-            raise StartError(f"{PREFIX}GATEWAY_KEYS is not set; {_HOW}")
+            raise StartError(f"{PREFIX}GATEWAY_KEYS is not set; {HOW}")
         return cls(keys)
 
     def sign(self, token: Token) -> str:
@@ -68,11 +58,6 @@ class Keyring:
         if not (genuine and well_formed and key_id in self._keys and len(text) <= MAX_CHARACTERS):
             return None
         return Token(int(account), int(generation))
-
-
-_HOW = (
-    "make one with: python -c \"import base64, os; print('k1:' + base64.urlsafe_b64encode(os.urandom(32)).decode())\""
-)
 
 
 def _signature(key: bytes, claim: str) -> str:

@@ -93,14 +93,15 @@ def show(letter: str, as_json: bool, only_value: bool) -> None:
     if only_value:
         click.get_binary_stream("stdout").write(row["value"] or b"")
         return
-    told = {
-        name: _shown(value) if name != "headers" else dict(orjson.loads(value)) for name, value in dict(row).items()
-    }
+    told = {name: _shown(value) for name, value in dict(row).items()}
+    headers = orjson.loads(row["headers"])
     if as_json:
+        told["headers"] = [{"name": name, "value": value} for name, value in headers]  # as the API has them
         click.echo(orjson.dumps(told, default=str, option=orjson.OPT_INDENT_2).decode())
         return
+    told["headers"] = ", ".join(f"{name}={value}" for name, value in headers)
     for name, value in told.items():
-        if value not in (None, "", {}):
+        if value not in (None, ""):
             click.echo(f"{name:<20} {value}")
 
 

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.integrations import read_integrations
+from runtime.signing_keys import read_signing_keys
 
 PREFIX = "KOMMO_STREAMS_"
 
@@ -190,6 +191,13 @@ class Settings(BaseSettings):
     def _clients(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             read_integrations(value.get_secret_value())
+        return value
+
+    @field_validator("gateway_keys")
+    @classmethod
+    def _signing_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            read_signing_keys(value.get_secret_value())
         return value
 
     @field_validator("token_keys")

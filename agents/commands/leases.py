@@ -31,7 +31,7 @@ _FORGET = "DELETE FROM kommo_agents.workers WHERE holder = $1 OR seen_at < clock
 _OPEN = """
 EXISTS (
     SELECT 1 FROM kommo_agents.commands AS c
-    WHERE c.account_id = l.account_id AND c.state IN ('waiting', 'claimed', 'unknown') AND c.state <> 'unknown'
+    WHERE c.account_id = l.account_id AND c.state IN ('waiting', 'claimed')
 )
 """
 # An even share of the accounts that have work, for each living worker, rounded up; and how many of these are ours.

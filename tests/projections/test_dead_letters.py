@@ -210,7 +210,12 @@ async def test_the_command_line_lists_and_shows(connection: Any, database: str) 
     name = line.split()[0]
     shown = await asyncio.to_thread(_run, database, "show", name, "--json")
     assert json.loads(shown.output)["value"] == "leads[add][0][id]=x"
-    assert json.loads(shown.output)["headers"] == {"delivery_id": "d-1", "received_us": "5"}
+    assert json.loads(shown.output)["headers"] == [
+        {"name": "delivery_id", "value": "d-1"},
+        {"name": "received_us", "value": "5"},
+    ]
+    for_people = await asyncio.to_thread(_run, database, "show", name)
+    assert "delivery_id=d-1, received_us=5" in for_people.output
     whole = await asyncio.to_thread(_run, database, "show", name, "--value")
     assert whole.stdout_bytes == b"leads[add][0][id]=x"
     missing = await asyncio.to_thread(_run, database, "show", "nothing")

@@ -28,7 +28,9 @@ _TYPE = re.compile(r"kommo\.command\.([a-z_]{1,40})")
 _PART = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-class _Told(NamedTuple):
+class Told(NamedTuple):
+    """Whose command something is, and which, as far as it can be read: "", 0 and "" where it cannot."""
+
     id: str
     account_id: int
     action: str
@@ -40,10 +42,10 @@ class CommandError(ValueError):
     `id`, `account_id` and `action` are the command's, as far as they can be read.
     """
 
-    def __init__(self, message: str, field: str = "", *, told: _Told | None = None) -> None:
+    def __init__(self, message: str, field: str = "", *, told: Told | None = None) -> None:
         super().__init__(message)
         self.field = field
-        self.id, self.account_id, self.action = told or _Told("", 0, "")
+        self.id, self.account_id, self.action = told or Told("", 0, "")
 
 
 Uuid = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
@@ -216,7 +218,7 @@ def id_of_key(account_id: int, idempotency_key: str) -> str:
 
 
 def _check_after(command: Command) -> None:
-    told = _Told(command.id, command.account_id, command.name)
+    told = Told(command.id, command.account_id, command.name)
     wants = command.action.element()[1] == "after" or getattr(command.action, "contact_id", None) == "after"
     if wants and command.after is None:
         raise CommandError('after: an id is "after", so the envelope must name the command', "after", told=told)
@@ -224,7 +226,7 @@ def _check_after(command: Command) -> None:
         raise CommandError("after: a command cannot wait for itself", "after", told=told)
 
 
-def _refusal(error: ValidationError, told: _Told) -> CommandError:
+def _refusal(error: ValidationError, told: Told) -> CommandError:
     first = error.errors(include_input=False, include_url=False)[0]
     # A field's name may be anything where there should be none.
     path = ".".join(str(part) if _PART.fullmatch(str(part)) else "?" for part in first["loc"])
@@ -234,14 +236,14 @@ def _refusal(error: ValidationError, told: _Told) -> CommandError:
     return CommandError(f"{path or 'value'}: {why}", path, told=told)
 
 
-def _told(value: bytes | None) -> _Told:
+def _told(value: bytes | None) -> Told:
     """Return whose and which command bytes name that may be none: only what has the right form."""
     try:
         found = from_json(value or b"")  # as the models read it
         told = [found.get(key) for key in ("id", "accountid", "type")]
     except (ValueError, AttributeError):
-        return _Told("", 0, "")
+        return Told("", 0, "")
     name, account, kind = (text if isinstance(text, str) else "" for text in told)
     match = _TYPE.fullmatch(kind)
     known = _ID.fullmatch(name) is not None and _ACCOUNT.fullmatch(account) is not None
-    return _Told(name if known else "", int(account) if known else 0, match[1] if match else "")
+    return Told(name if known else "", int(account) if known else 0, match[1] if match else "")

@@ -14,13 +14,13 @@ from typing import Any
 from aiokafka.errors import KafkaError
 
 from agents.commands.outbox import Outbox
-from agents.commands.table import Arrived, Outgoing, admit, awaken, put_out
+from agents.commands.table import Arrived, Outgoing, admit, awaken, of_another, put_out
 from agents.retry import Policies
 from runtime.failures import log_failure
 from runtime.logs import logger
 from runtime.metrics import COMMANDS_ADMITTED
 from runtime.postgres import AWAY, refused
-from schemas.command import Command, CommandError
+from schemas.command import Command, CommandError, Told
 from schemas.deadletter import DeadLetter
 from schemas.errors import ErrorClass
 from schemas.outcome import outcome_event
@@ -33,6 +33,7 @@ READER = "commands"
 _MOST = 500
 _BUFFER = 2000
 _TRY_AGAIN_SECONDS = 0.5
+_NOT_ITS_OWN = "id: a command of another account has it"
 
 
 class Admission:
@@ -93,7 +94,7 @@ class Admission:
                 await asyncio.sleep(_TRY_AGAIN_SECONDS)
 
     async def _write(self, events: Sequence[Any]) -> None:
-        arrived, letters, told = [], [], []
+        arrived, read, letters, told = [], [], [], []
         for event in events:
             message = event.message
             try:
@@ -104,10 +105,19 @@ class Admission:
                 told += _refusal(error)
             else:
                 age = self._policies.age(command.name)
-                arrived.append(Arrived(command, message.value, message.partition, message.offset, age))
-        if letters:
-            await self._producer.set_aside(letters)
+                place = message.topic, message.partition, message.offset
+                read.append(event)
+                arrived.append(Arrived(command, message.value, *place, age, tuple(message.headers)))
         async with self._pool.acquire() as connection, connection.transaction():
+            others = await of_another(connection, arrived)
+            letters += [
+                _letter(event, _NOT_ITS_OWN, ErrorClass.AUTHORIZATION, item.command.id)
+                for event, item in zip(read, arrived, strict=True)
+                if item.command.id in others
+            ]
+            if letters:
+                await self._producer.set_aside(letters)
+            arrived = [item for item in arrived if item.command.id not in others]
             new = await admit(connection, arrived)
             fresh = {item.command.id: item.command for item in reversed(arrived) if item.command.id in new}
             await put_out(connection, [*map(_admitted, fresh.values()), *told])
@@ -131,6 +141,7 @@ def _check_key(command: Command, message: Any) -> None:
         raise CommandError(
             f"the record's key must be {command.key.decode()}: else the order of the entity's commands is not kept",
             "key",
+            told=Told(command.id, command.account_id, command.name),
         )
 
 

@@ -25,8 +25,9 @@ class Dependency:
 class Claimed:
     """A command that is to be carried out now, under the lease of this epoch; its attempt is counted already.
 
-    `attempts_before` are those before a person had it repeated. `doubt`: since when its effect may be at Kommo, unseen;
-    None: certainly not. `progress` is what is done of several steps. All moments are UTC, of the database's clock.
+    `attempts_before` are those before a person had it repeated, when its age began anew (`begun_at`, else
+    `admitted_at`). `doubt`: since when its effect may be at Kommo, unseen; None: certainly not. `progress` is what is
+    done of several steps. `value` and `headers` are those of its record. All moments are UTC, of the database's clock.
     """
 
     command: Command
@@ -42,6 +43,10 @@ class Claimed:
     last_error_class: str | None
     dependency: Dependency | None
     attempts_before: int = 0
+    begun_at: dt.datetime | None = None
+    value: bytes = b""
+    topic: str | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
     @classmethod
     def of(cls, row: Any) -> Claimed:
@@ -65,6 +70,10 @@ class Claimed:
             last_error_class=row["error_class"],
             dependency=dependency,
             attempts_before=row["attempts_before"],
+            begun_at=row["begun_at"],
+            value=row["command"],
+            topic=row["topic"],
+            headers=tuple((name, text.encode()) for name, text in orjson.loads(row["headers"])),
         )
 
 

@@ -81,8 +81,7 @@ def after_failure(claimed: Claimed, policies: Policies, error: Exception, doubt:
     decision = policies.of(claimed.command.name, error_class).decide(
         error_class,
         attempts=claimed.attempts - claimed.attempts_before,
-        # Where a person had it repeated, its age began anew.
-        began=max(claimed.admitted_at, claimed.expires_at - dt.timedelta(seconds=policies.age(claimed.command.name))),
+        began=claimed.begun_at or claimed.admitted_at,
         now=_now(),
         chance=_CHANCE.random(),
         retry_after=retry_after,

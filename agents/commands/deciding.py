@@ -18,8 +18,8 @@ Decision = Literal["done", "repeat", "drop"]
 
 _UNKNOWN = """
 SELECT command, coalesce(claimed_epoch, 0) AS claimed_epoch, attempts, progress, doubt, admitted_at,
-       coalesce(claimed_at, admitted_at) AS claimed_at, expires_at, partition, "offset", error_class,
-       attempts_before, state,
+       coalesce(claimed_at, admitted_at) AS claimed_at, expires_at, topic, partition, "offset",
+       headers, error_class, attempts_before, begun_at, state,
        NULL AS after_state, NULL AS after_result
 FROM kommo_agents.commands WHERE id = $1 FOR UPDATE
 """
@@ -34,7 +34,7 @@ UPDATE kommo_agents.commands SET state = 'failed', doubt = NULL, finished_at = c
 _REPEAT = """
 UPDATE kommo_agents.commands
 SET state = 'waiting', doubt = NULL, next_attempt_at = clock_timestamp(), attempts_before = attempts,
-    expires_at = greatest(expires_at, clock_timestamp() + (expires_at - admitted_at))
+    begun_at = clock_timestamp(), expires_at = clock_timestamp() + (expires_at - coalesce(begun_at, admitted_at))
 WHERE id = $1
 """
 
@@ -76,6 +76,7 @@ async def decide(
             ending = Failed(error_class, "a person decided that it is dropped")
             facts |= {"error_class": error_class, "error": ending.error}
             records = [event_of(claimed, "failed", facts, now), letter_of(claimed, ending, topic)]
+        await table.let_next_go(connection, command_id)
         await table.put_out(connection, records)
         await table.awaken(connection, [claimed.command.account_id])
     return claimed

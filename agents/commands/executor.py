@@ -61,7 +61,8 @@ class Executor:
         self._broken: BaseException | None = None
         self._per_account: Counter[int] = Counter()
         self._proven: set[int] = set()  # accounts that have answered
-        self._hot: set[int] = set()
+        self._begun: set[str] = set()  # commands whose end is not known to be written
+        self._hot: dict[int, None] = {}  # in the order in which they are looked at: each in its turn
         self._due: list[tuple[float, int]] = []
         self._wake = asyncio.Event()
         self._claiming = asyncio.Lock()
@@ -70,7 +71,7 @@ class Executor:
 
     def awaken(self, accounts: Iterable[int] | None = None) -> None:
         """Say that something of these accounts (None: of any) may be due."""
-        self._hot.update(self.leases.accounts() if accounts is None else accounts)
+        self._hot.update(dict.fromkeys(self.leases.accounts() if accounts is None else accounts))
         self._wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -90,7 +91,7 @@ class Executor:
                     log_failure(log, "PostgreSQL is away, trying again", error)
                     await pause(stop, _AWAY_SECONDS)
         finally:
-            cut = await self._drain()
+            cut = await self._drain(keeping)
             for task in (keeping, listening, stopping):
                 task.cancel()
             await asyncio.gather(keeping, listening, stopping, return_exceptions=True)
@@ -113,22 +114,23 @@ class Executor:
         self._wake.clear()
         now = time.monotonic()
         while self._due and self._due[0][0] <= now:
-            self._hot.add(heapq.heappop(self._due)[1])
+            self._hot[heapq.heappop(self._due)[1]] = None
         rooms = self._rooms()
         if rooms:
-            asked = set(rooms)
-            self._hot -= asked  # before it is looked for: what is heard of meanwhile is looked for again
+            for account in rooms:  # before it is looked for: what is heard of meanwhile is looked for again
+                self._hot.pop(account, None)
+            began = time.monotonic()
             try:
                 async with self._claiming, self._pool.acquire() as connection:
                     claimed = await table.claim(connection, self.leases.holder, rooms)
                     for item in claimed:
-                        self._begin(item)
+                        self._begin(item, began)
             except BaseException:
-                self._hot |= asked
+                self.awaken(rooms)
                 raise
             found = Counter(item.command.account_id for item in claimed)
-            self._hot |= {account for account, (room, _) in rooms.items() if found[account] == room}
-            if claimed:
+            self._hot.update(dict.fromkeys(account for account, (room, _) in rooms.items() if found[account] == room))
+            if claimed or self._rooms():
                 await asyncio.sleep(0)
                 return
         patience = min(_SWEEP_SECONDS, max(0.0, self._due[0][0] - now) if self._due else _SWEEP_SECONDS)
@@ -141,7 +143,11 @@ class Executor:
         rooms: dict[int, tuple[int, list[str]]] = {}
         now = time.monotonic()
         certain = set(self.leases.accounts())
-        for account in self._hot & certain:
+        for account in self._hot:
+            if free <= 0:
+                break
+            if account not in certain:
+                continue
             # One that has not answered yet, or fails, may hold up one place only.
             most = self._settings.commands_per_account if account in self._proven else 1
             room = min(most - self._per_account[account], free)
@@ -159,10 +165,11 @@ class Executor:
         heapq.heappush(self._due, (now + min(shut.values()), account))
         return [action for action, handler in HANDLERS.items() if handler.kind in shut]
 
-    def _begin(self, claimed: Claimed) -> None:
+    def _begin(self, claimed: Claimed, began: float) -> None:
         account = claimed.command.account_id
         self._per_account[account] += 1
-        task = asyncio.create_task(self._carry(claimed))
+        self._begun.add(claimed.command.id)
+        task = asyncio.create_task(self._carry(claimed, began))
         self._running[task] = claimed
         COMMANDS_RUNNING.set(len(self._running))
         task.add_done_callback(self._end)
@@ -177,15 +184,16 @@ class Executor:
             log.error("carrying out a command failed", exc_info=task.exception())
         self.awaken([account])
 
-    async def _carry(self, claimed: Claimed) -> None:
-        ending = await self._attempt(claimed)
+    async def _carry(self, claimed: Claimed, began: float) -> None:
+        ending = await self._attempt(claimed, began)
         account = claimed.command.account_id
         if isinstance(ending, Retried | Released):
             seconds = (ending.at - dt.datetime.now(dt.UTC)).total_seconds()
             heapq.heappush(self._due, (time.monotonic() + max(0.0, seconds), account))
-        await self._recorder.record(claimed, ending)
+        if await self._recorder.record(claimed, ending):
+            self._begun.discard(claimed.command.id)
 
-    async def _attempt(self, claimed: Claimed) -> Ending:
+    async def _attempt(self, claimed: Claimed, began: float) -> Ending:
         account = claimed.command.account_id
         try:
             api = await self._clients.of(account)
@@ -199,6 +207,7 @@ class Executor:
             others=lambda kind: self._others(claimed, kind),
             last_update=lambda kind, entity_id: self._last_update(claimed, kind, entity_id),
             save=lambda progress: self._save(claimed, progress),
+            began=began,
         )
         ending = await carry_out(attempt, self._policies)
         if isinstance(ending, Succeeded):
@@ -222,7 +231,7 @@ class Executor:
 
     async def _keep_leases(self, stop: asyncio.Event) -> None:
         """Renew, take and give back leases, until cancelled; PostgreSQL being away only ends what is held."""
-        renewed = swept = 0.0
+        renewed = swept = mended = 0.0
         while True:
             self._wanted.clear()  # before it is looked for: what is heard of meanwhile is looked for again
             try:
@@ -231,10 +240,14 @@ class Executor:
                         await self.leases.renew(connection)
                         renewed = time.monotonic()
                         async with self._claiming:  # what is being claimed now must not be given back
+                            await self._give_back(connection)
                             spare = await self.leases.surplus(connection, self._per_account)
                             await self.leases.release(connection, spare)
-                            under_way = [claimed.command.id for claimed in self._running.values()]
-                            await table.give_back(connection, self.leases.holder, under_way)
+                    if time.monotonic() >= mended:
+                        began = time.monotonic()
+                        await table.let_go(connection, self.leases.holder)
+                        # A long backlog makes it dear: then less often.
+                        mended = time.monotonic() + max(_SWEEP_SECONDS, 20 * (time.monotonic() - began))
                     if not stop.is_set():
                         await self._acquire(connection)
                     await self._show(connection)
@@ -247,6 +260,13 @@ class Executor:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SWEEP_SECONDS):
                     await self._wanted.wait()
+
+    async def _give_back(self, connection: Any) -> None:
+        """Let what is claimed, and not under way, wait again; under the lock of claims."""
+        under_way = [claimed.command.id for claimed in self._running.values()]
+        begun = self._begun.difference(under_way)
+        await table.give_back(connection, self.leases.holder, under_way, list(begun))
+        self._begun -= begun
 
     async def _acquire(self, connection: Any) -> None:
         async with connection.transaction():
@@ -305,13 +325,15 @@ class Executor:
                         await connection.remove_listener(table.CHANNEL, heard)
             await pause(stop, _AWAY_SECONDS)
 
-    async def _drain(self) -> set[int]:
+    async def _drain(self, keeping: asyncio.Task[None]) -> set[int]:
         """Wait for what is under way, and return the accounts of what had to be cut off.
 
         Its claim stays, and so must the lease until it runs out: the request may still be on its way.
         """
         if self._running:
             await asyncio.wait(list(self._running), timeout=_DRAIN_SECONDS)
+        keeping.cancel()  # first: it would take what is cut off for what was never begun
+        await asyncio.wait([keeping])
         cut = {claimed.command.account_id for claimed in self._running.values()}
         for task in list(self._running):
             task.cancel()

@@ -86,7 +86,10 @@ class Attempt:
     written: bool = field(default=False)
     mailed: bool = field(default=False)
     began: float = field(default_factory=time.monotonic)
-    """When it was claimed, by the monotonic clock: so the database's own time is known without another question."""
+    """Not after it was claimed, by the monotonic clock: so the database's own time is known without another question.
+
+    A moment too early is the safe side: of its age, and of since when its effect may be there.
+    """
 
     def elapsed(self) -> dt.timedelta:
         """Return the time since the claim."""

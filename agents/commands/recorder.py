@@ -65,10 +65,14 @@ class Recorder:
                     done.set_result(is_ours)
 
     async def _write_all(self, batch: Sequence[_Ended]) -> set[str]:
-        """Write all, and return the ids of those that were ours; one that cannot be written becomes unknown."""
+        """Write all, and return the ids of those that were ours; one that cannot be written becomes unknown.
+
+        Where even that cannot be told, the row alone says so.
+        """
+        telling = True
         while True:
             try:
-                return await self._write(batch)
+                return await self._write(batch, telling)
             except Exception as error:  # noqa: BLE001 whatever it is, the others' endings must be written
                 if isinstance(error, AWAY) and not refused(error):
                     log_failure(log, "endings wait for PostgreSQL", error, endings=len(batch))
@@ -79,17 +83,18 @@ class Recorder:
                     return await self._write_all(batch[:middle]) | await self._write_all(batch[middle:])
                 claimed, ending, at, done = batch[0]
                 log_failure(log, "an ending cannot be written", error, correlation_id=_correlation(claimed))
-                if ending == _UNTOLD:
-                    return set()
+                if not telling:
+                    return set()  # it stays claimed, and is looked for
+                telling = ending != _UNTOLD
                 batch = [(claimed, _UNTOLD, at, done)]
 
-    async def _write(self, batch: Sequence[_Ended]) -> set[str]:
+    async def _write(self, batch: Sequence[_Ended], telling: bool) -> set[str]:
         async with self._pool.acquire() as connection, connection.transaction():
             kept = await finish(connection, [_row(claimed, ending, at) for claimed, ending, at, _ in batch])
             records = [
                 record
                 for claimed, ending, at, _ in batch
-                if claimed.command.id in kept
+                if telling and claimed.command.id in kept
                 for record in tell(claimed, ending, at, self._topic)
             ]
             await put_out(connection, records)
@@ -193,16 +198,17 @@ def letter_of(claimed: Claimed, ending: Failed, topic: str) -> Outgoing:
         reason=ending.error[:_MOST_ERROR],
         error_class=ending.error_class,
         reader=READER,
-        topic=topic,
+        topic=claimed.topic or topic,  # those taken on before the table kept it
         partition=claimed.partition,
         offset=claimed.offset,
         key=command.key,
-        value=command.to_json(),
+        value=claimed.value,
+        original_headers=claimed.headers,
         correlation_id=command.correlation_id,
         attempts=claimed.attempts,
         first_at_us=int(claimed.admitted_at.timestamp() * 1_000_000),
     )
-    return Outgoing(DEADLETTERS, command.key, command.to_json(), letter.headers())
+    return Outgoing(DEADLETTERS, command.key, claimed.value, letter.headers())
 
 
 def _milliseconds(span: dt.timedelta) -> int:

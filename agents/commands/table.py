@@ -19,24 +19,35 @@ from streams.topics import DEADLETTERS, EVENTS
 
 log = logger(__name__)
 
-# Ordered: the number is the order of admission. `behind` only says where a claim looks for it: what it waits for is
+# Ordered: the number is the order of admission. `behind` only keeps it out of the way of claims: what it waits for is
 # decided then.
 _ADMIT = """
 INSERT INTO kommo_agents.commands
-    (id, account_id, subject, action, command, partition, "offset", after, correlation_id, expires_at, behind)
-SELECT id, account_id, subject, action, command, partition, "offset", after, correlation_id,
+    (id, account_id, subject, action, command, topic, partition, "offset", headers, after, correlation_id, expires_at,
+     behind)
+SELECT id, account_id, subject, action, command, topic, partition, "offset", headers, after, correlation_id,
        least(expires_at, clock_timestamp() + make_interval(secs => age)),
-       row_number() OVER (PARTITION BY account_id, subject ORDER BY n) > 1 OR EXISTS (
+       row_number() OVER (PARTITION BY account_id, subject ORDER BY n) > 1
+       OR EXISTS (
            SELECT 1 FROM kommo_agents.commands AS e
            WHERE e.account_id = new.account_id AND e.subject = new.subject
-             AND e.state IN ('waiting', 'claimed', 'unknown')
+             AND e.state IN ('waiting', 'claimed', 'unknown') AND e.after IS DISTINCT FROM new.id
        )
-FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::int[], $7::bigint[], $8::uuid[],
-            $9::text[], $10::timestamptz[], $11::float8[]) WITH ORDINALITY
-    AS new (id, account_id, subject, action, command, partition, "offset", after, correlation_id, expires_at, age, n)
+       OR (new.after IS NOT NULL AND NOT EXISTS (
+           SELECT 1 FROM kommo_agents.commands AS d
+           WHERE d.id = new.after AND d.account_id = new.account_id AND d.state IN ('succeeded', 'failed')
+       ))
+FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::int[], $8::bigint[],
+            $9::jsonb[], $10::uuid[], $11::text[], $12::timestamptz[], $13::float8[]) WITH ORDINALITY
+    AS new (id, account_id, subject, action, command, topic, partition, "offset", headers, after, correlation_id,
+            expires_at, age, n)
 ORDER BY n
 ON CONFLICT (id) DO NOTHING
 RETURNING id::text
+"""
+_OF_ANOTHER = """
+SELECT c.id::text FROM kommo_agents.commands AS c
+JOIN unnest($1::uuid[], $2::bigint[]) AS a (id, account_id) ON a.id = c.id AND a.account_id <> c.account_id
 """
 _HAVE_LEASES = """
 INSERT INTO kommo_agents.leases (account_id) SELECT DISTINCT unnest($1::bigint[]) ON CONFLICT DO NOTHING
@@ -44,32 +55,39 @@ INSERT INTO kommo_agents.leases (account_id) SELECT DISTINCT unnest($1::bigint[]
 
 _COLUMNS = """
     c.command, c.claimed_epoch, c.attempts, c.progress, c.doubt, c.admitted_at, c.claimed_at, c.expires_at,
-    c.partition, c."offset", c.error_class, c.attempts_before
+    c.topic, c.partition, c."offset", c.headers, c.error_class, c.attempts_before, c.begun_at
 """
-# A command waits behind every earlier one of its entity that is not finished, an unknown one until its age runs out;
-# and for the command it names. What is past its age is taken when it is due: to die, or for a last look.
-_MAY_BEGIN = """
-    c.next_attempt_at <= now() AND NOT mine.without ? c.action AND (
-        c.expires_at <= now()
-        OR (
-            c.number = (
-                SELECT e.number FROM kommo_agents.commands AS e
-                WHERE e.account_id = c.account_id AND e.subject = c.subject
-                  AND e.state IN ('waiting', 'claimed', 'unknown')
-                  AND (e.state <> 'unknown' OR e.expires_at > now())
-                ORDER BY e.number LIMIT 1
-            )
-            AND (c.after IS NULL OR EXISTS (
-                SELECT 1 FROM kommo_agents.commands AS d
-                WHERE d.id = c.after AND d.account_id = c.account_id
-                  AND (d.state IN ('succeeded', 'failed') OR (d.state = 'unknown' AND d.expires_at <= now()))
-            ))
-        )
+# A command waits behind every earlier one of its entity that is not finished, but for an unknown one whose age ran out
+# and one that waits for it; and while any is under way, as a person may have an earlier one repeated.
+_FIRST_OF_ITS_ENTITY = """
+    c.number = (
+        SELECT e.number FROM kommo_agents.commands AS e
+        WHERE e.account_id = c.account_id AND e.subject = c.subject
+          AND e.state IN ('waiting', 'claimed', 'unknown')
+          AND (e.state <> 'unknown' OR e.expires_at > now())
+          AND e.after IS DISTINCT FROM c.id
+        ORDER BY e.number LIMIT 1
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM kommo_agents.commands AS e
+        WHERE e.account_id = c.account_id AND e.subject = c.subject AND e.state = 'claimed'
     )
 """
-# What is past its age, what is due, and where there is room yet, the first that waits behind another of each entity:
-# an ending lets the next of its entity go, but not where that was being admitted meanwhile, or an unknown one's age ran
-# out. So a long backlog is not looked through.
+_HAS_WAITED_FOR_ANOTHER = """
+    (c.after IS NULL OR EXISTS (
+        SELECT 1 FROM kommo_agents.commands AS d
+        WHERE d.id = c.after AND d.account_id = c.account_id
+          AND (d.state IN ('succeeded', 'failed') OR (d.state = 'unknown' AND d.expires_at <= now()))
+    ))
+"""
+# What is past its age dies at once, or has a last look when it is its turn.
+_MAY_BEGIN = f"""
+    c.next_attempt_at <= now() AND NOT mine.without ? c.action AND (
+        (c.expires_at <= now() AND c.doubt IS NULL)
+        OR ({_FIRST_OF_ITS_ENTITY} AND (c.expires_at <= now() OR {_HAS_WAITED_FOR_ANOTHER}))
+    )
+"""
+# What is due, and of what waits behind another only what is past its age: a long backlog is not looked through.
 _CLAIM = f"""
 WITH mine AS (
     SELECT a.account_id, a.room, a.without, l.epoch
@@ -88,15 +106,6 @@ WITH mine AS (
             SELECT c.id FROM kommo_agents.commands AS c
             WHERE c.account_id = mine.account_id AND c.state = 'waiting' AND NOT c.behind AND {_MAY_BEGIN}
             ORDER BY c.next_attempt_at, c.number LIMIT mine.room
-        ) UNION ALL (
-            SELECT c.id
-            FROM (
-                SELECT DISTINCT ON (subject) id, number, account_id, subject, action, after, next_attempt_at, expires_at
-                FROM kommo_agents.commands
-                WHERE account_id = mine.account_id AND state = 'waiting' AND behind
-                ORDER BY subject, number
-            ) AS c
-            WHERE c.expires_at > now() AND {_MAY_BEGIN}
         )
         LIMIT mine.room
     ) AS found
@@ -121,17 +130,49 @@ WHERE c.account_id = ANY($2::bigint[]) AND c.state = 'claimed' AND l.account_id 
   AND l.holder = $1 AND c.claimed_epoch < l.epoch
 RETURNING {_COLUMNS}, NULL AS after_state, NULL AS after_result
 """  # noqa: S608 no value is in it
-# What this holder has claimed without hearing of it: the answer to the claim was lost. It was not begun under this
-# epoch; what an earlier epoch had claimed may have been.
+# An end lets the next of its entity go, and what waits for it.
+_LET_NEXT_GO = """
+UPDATE kommo_agents.commands SET behind = false
+WHERE state = 'waiting' AND behind AND id IN (
+    SELECT (
+        SELECT n.id FROM kommo_agents.commands AS n
+        WHERE n.account_id = ended.account_id AND n.subject = ended.subject AND n.state = 'waiting' AND n.behind
+        ORDER BY n.number LIMIT 1
+    )
+    FROM ended WHERE ended.state IN ('succeeded', 'failed')
+    UNION ALL
+    SELECT n.id
+    FROM ended JOIN kommo_agents.commands AS n ON n.after = ended.id AND n.account_id = ended.account_id
+    WHERE ended.state IN ('succeeded', 'failed')
+)
+"""
+_ENDED = "WITH ended AS (SELECT id, account_id, subject, state FROM kommo_agents.commands WHERE id = $1)" + _LET_NEXT_GO  # noqa: S608 no value is in it
+# Those whose turn it is all the same: taken on while the one before them ended, or the age of an unknown one ran out.
+_LET_GO = f"""
+WITH first AS (
+    SELECT DISTINCT ON (c.account_id, c.subject) c.id
+    FROM kommo_agents.leases AS l JOIN kommo_agents.commands AS c ON c.account_id = l.account_id
+    WHERE l.holder = $1 AND c.state = 'waiting' AND c.behind
+    ORDER BY c.account_id, c.subject, c.number
+)
+UPDATE kommo_agents.commands AS c SET behind = false
+FROM first WHERE c.id = first.id AND c.state = 'waiting' AND {_FIRST_OF_ITS_ENTITY} AND {_HAS_WAITED_FOR_ANOTHER}
+"""  # noqa: S608 no value is in it
+# What this holder has claimed and is not carrying out. Where it never began it, as the answer to the claim was lost, it
+# is as if it were not claimed; else its effect may be there.
 _GIVE_BACK = """
 UPDATE kommo_agents.commands AS c
 SET state = 'waiting', next_attempt_at = clock_timestamp(),
-    attempts = c.attempts - CASE WHEN c.claimed_epoch = l.epoch THEN 1 ELSE 0 END,
-    doubt = CASE WHEN c.claimed_epoch = l.epoch THEN c.doubt ELSE coalesce(c.doubt, c.claimed_at) END
-FROM kommo_agents.leases AS l
-WHERE l.holder = $1 AND c.account_id = l.account_id AND c.state = 'claimed' AND c.id <> ALL($2::uuid[])
+    attempts = c.attempts - CASE WHEN unheard THEN 1 ELSE 0 END,
+    doubt = CASE WHEN unheard THEN c.doubt ELSE coalesce(c.doubt, c.claimed_at) END
+FROM (
+    SELECT k.id, k.claimed_epoch = l.epoch AND k.id <> ALL($3::uuid[]) AS unheard
+    FROM kommo_agents.leases AS l JOIN kommo_agents.commands AS k ON k.account_id = l.account_id
+    WHERE l.holder = $1 AND k.state = 'claimed' AND k.id <> ALL($2::uuid[])
+) AS left_over
+WHERE c.id = left_over.id AND c.state = 'claimed'
 """
-_FINISH = """
+_FINISH = f"""
 WITH ended AS (
     UPDATE kommo_agents.commands AS c
     SET state = w.state,
@@ -145,19 +186,9 @@ WITH ended AS (
         AS w (id, epoch, claimed_at, state, next_in, doubt, uncounted, result, error_class, error)
     WHERE c.id = w.id AND c.state = 'claimed' AND c.claimed_epoch = w.epoch AND c.claimed_at = w.claimed_at
     RETURNING c.id, c.account_id, c.subject, c.state
-), next AS (
-    UPDATE kommo_agents.commands SET behind = false
-    WHERE state = 'waiting' AND id IN (
-        SELECT (
-            SELECT n.id FROM kommo_agents.commands AS n
-            WHERE n.account_id = ended.account_id AND n.subject = ended.subject AND n.state = 'waiting' AND n.behind
-            ORDER BY n.number LIMIT 1
-        )
-        FROM ended WHERE ended.state IN ('succeeded', 'failed')
-    )
-)
+), next AS ({_LET_NEXT_GO})
 SELECT id::text FROM ended
-"""
+"""  # noqa: S608 no value is in it
 _PROGRESS = """
 UPDATE kommo_agents.commands SET progress = progress || $4::jsonb, doubt = NULL
 WHERE id = $1 AND state = 'claimed' AND claimed_epoch = $2 AND claimed_at = $3
@@ -208,13 +239,18 @@ _AWAKEN = f"SELECT pg_notify('{CHANNEL}', $1)"
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A command read from kommo.commands and where it lay; `age` is the longest it may take, in seconds."""
+    """A command read from kommo.commands, and where and how it lay (topic: physical name).
+
+    `age` is the longest it may take, in seconds.
+    """
 
     command: Command
     value: bytes
+    topic: str
     partition: int
     offset: int
     age: float
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,12 +296,22 @@ async def admit(connection: Any, arrived: Sequence[Arrived]) -> set[str]:
         [lane(item.command) for item in arrived],
         [item.command.name for item in arrived],
         [item.value for item in arrived],
+        [item.topic for item in arrived],
         [item.partition for item in arrived],
         [item.offset for item in arrived],
+        [_json(item.headers) for item in arrived],
         [item.command.after for item in arrived],
         [item.command.correlation_id for item in arrived],
         [item.command.expires for item in arrived],
         [item.age for item in arrived],
+    )
+    return {row[0] for row in rows}
+
+
+async def of_another(connection: Any, arrived: Sequence[Arrived]) -> set[str]:
+    """Return the ids of those that are known as commands of other accounts."""
+    rows = await connection.fetch(
+        _OF_ANOTHER, [item.command.id for item in arrived], [item.command.account_id for item in arrived]
     )
     return {row[0] for row in rows}
 
@@ -297,9 +343,22 @@ def _read(rows: Iterable[Any]) -> list[Claimed]:
     return found
 
 
-async def give_back(connection: Any, holder: str, under_way: Sequence[str]) -> None:
-    """Let what `holder` has claimed, and is not carrying out, wait again. Nothing may be claimed meanwhile."""
-    await connection.execute(_GIVE_BACK, holder, list(under_way))
+async def give_back(connection: Any, holder: str, under_way: Sequence[str], begun: Sequence[str]) -> None:
+    """Let what `holder` has claimed, and is not carrying out, wait again. Nothing may be claimed meanwhile.
+
+    `begun` are those whose carrying out was begun, and whose end is not known to be written: they are in doubt.
+    """
+    await connection.execute(_GIVE_BACK, holder, list(under_way), list(begun))
+
+
+async def let_next_go(connection: Any, command_id: str) -> None:
+    """Let go what waited for a command that has ended; in the transaction of its end."""
+    await connection.execute(_ENDED, command_id)
+
+
+async def let_go(connection: Any, holder: str) -> None:
+    """Let go what has nothing before it any more, of the accounts that `holder` has leases of."""
+    await connection.execute(_LET_GO, holder)
 
 
 async def finish(connection: Any, rows: Sequence[Row]) -> set[str]:
@@ -336,11 +395,14 @@ async def put_out(connection: Any, records: Sequence[Outgoing]) -> None:
             [record.topic for record in records],
             [record.key for record in records],
             [record.value for record in records],
-            [
-                orjson.dumps([[name, value.decode("utf-8", "replace")] for name, value in record.headers]).decode()
-                for record in records
-            ],
+            [_json(record.headers) for record in records],
         )
+
+
+def _json(headers: Sequence[tuple[str, bytes]]) -> str:
+    """Return headers as the table keeps them: as texts, in which PostgreSQL takes no NUL."""
+    told = [[name, (value or b"").decode("utf-8", "replace")] for name, value in headers]
+    return orjson.dumps(told).decode().replace("\\u0000", "\ufffd")
 
 
 async def taken(connection: Any, account_id: int, entity_type: str, since: Any) -> set[int]:

@@ -45,9 +45,9 @@ class KommoClients:
         """Return the client of an account. Raises KommoError (authentication) where it cannot speak for it."""
         client = self._clients.get(account_id)
         if client is None:
-            client = self.client(account_id)
-            await client.credentials()
-            client = self._clients.setdefault(account_id, client)
+            # Kept even if it cannot speak: else its circuits would forget that its Kommo is down.
+            client = self._clients[account_id] = self.client(account_id)
+        await client.credentials()
         return client
 
     def known(self, account_id: int) -> Kommo | None:

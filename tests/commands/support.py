@@ -126,7 +126,9 @@ class House:
 
     async def take_on(self, *commands: Command, age: float = 86_400.0, state: str = "waiting") -> None:
         """Take commands on as the agent does, without it; in `state` before a worker hears of them."""
-        arrived = [Arrived(command, command.to_json(), 0, number, age) for number, command in enumerate(commands)]
+        arrived = [
+            Arrived(command, command.to_json(), "commands", 0, number, age) for number, command in enumerate(commands)
+        ]
         async with self.pool.acquire() as connection, connection.transaction():
             ids = await admit(connection, arrived)
             await connection.execute(

@@ -47,15 +47,15 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         """Refuse values that would never try, or never wait. Raises ValueError that names the field."""
-        for name, good in {
-            "attempts": self.attempts >= 1,
-            "base": self.base > 0,
-            "cap": self.cap >= self.base,
-            "jitter": 0 <= self.jitter < 1,
-            "age": self.age > 0,
-        }.items():
+        for name, good, must in (
+            ("attempts", self.attempts >= 1, "at least 1"),
+            ("base", self.base > 0, "more than 0 seconds"),
+            ("cap", self.cap >= self.base, f"at least the base, {self.base:g} seconds"),
+            ("jitter", 0 <= self.jitter < 1, "from 0 to less than 1"),
+            ("age", self.age > 0, "more than 0 seconds"),
+        ):
             if not good:
-                raise ValueError(f"a retry policy with {name}={getattr(self, name)}")
+                raise ValueError(f"{name}={getattr(self, name):g}: must be {must}")
 
     def wait(self, attempts: int, chance: float, retry_after: float | None = None) -> float:
         """Return the seconds to wait after so many attempts; `chance` is in [0, 1)."""

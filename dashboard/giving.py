@@ -18,6 +18,7 @@ from dashboard.api import PRIVATE, Services
 from dashboard.models import CommandStory, Taken
 from dashboard.openapi import SECURITY, problems
 from dashboard.posted import check_origin, read_json
+from projections import queries
 from runtime.logs import logger
 from runtime.problem import Problem
 from runtime.settings import Settings
@@ -30,7 +31,6 @@ log = logger(__name__)
 MOST_BODY_BYTES = 64 * 1024
 PATH = "/api/v1/commands"
 
-_KEY = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,126}[\x21-\x7e])?", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _MUST, _MAY = ("action", "account", "data"), ("after", "expires", "correlation_id", "causation_id")
 _TOLD = {"correlation_id": "correlationid", "causation_id": "causationid"}
@@ -104,14 +104,32 @@ def _account(body: Any, grant: Grant) -> int:
     return number
 
 
-def _idempotency_key(request: Request) -> str | None:
-    """Return the header's value, None where there is none. Raises Problem 400."""
+def _command_id(request: Request, account: int) -> tuple[str, bool]:
+    """Return the id of the command, and whether a key stands for it. Raises Problem 400."""
     given = request.headers.getlist("idempotency-key")
     if not given:
-        return None
-    if len(given) > 1 or not _KEY.fullmatch(given[0]):
-        raise _refusal({"Idempotency-Key": "must be given once, with 1 to 128 printable ASCII characters"})
-    return given[0]
+        return str(uuid.uuid4()), False
+    try:
+        if len(given) == 1:
+            return id_of_key(account, given[0]), True
+    except CommandError:
+        pass
+    raise _refusal({"Idempotency-Key": "must be given once, with 1 to 128 printable ASCII characters"})
+
+
+async def _check_same(services: Services, command: Command) -> None:
+    """Raise Problem 409 where the command's key is known to stand for another; that of the last moment is not known."""
+    row = await queries.command(services.database, command.id, (command.account_id,))
+    if row is None or row["data"] is None:
+        return
+    asked = orjson.loads(orjson.dumps(command.data()))
+    if (row["action"], orjson.loads(row["data"])) != (command.name, asked):
+        raise Problem(
+            409,
+            f"this Idempotency-Key stands for another command of the account: {PATH}/{command.id}",
+            error_class=ErrorClass.VALIDATION,
+            errors=[{"field": "Idempotency-Key", "detail": "was given with another action or other data"}],
+        )
 
 
 def _command(body: dict[str, Any], account: int, command_id: str, by: str) -> Command:
@@ -127,7 +145,10 @@ def _command(body: dict[str, Any], account: int, command_id: str, by: str) -> Co
         **{_TOLD.get(name, name): body[name] for name in _MAY if body.get(name) is not None},
     }
     try:
-        return Command.from_json(orjson.dumps(envelope))
+        command = Command.from_json(orjson.dumps(envelope))
+        if command.expires is not None and command.expires <= dt.datetime.now(dt.UTC):
+            raise CommandError("expires: has passed", "expires")
+        return command
     except CommandError as error:
         field = _FIELDS.get(error.field, error.field)
         raise _refusal({field: str(error).removeprefix(f"{error.field}: ")}) from None
@@ -166,8 +187,8 @@ _POSTED = {
             "name": "Idempotency-Key",
             "in": "header",
             "required": False,
-            "description": "The same key of an account is the same command, however often and with whatever body it is "
-            "sent. Without it each request is a command of its own.",
+            "description": "The same key of an account is the same command, however often it is sent; with another "
+            "action or other data it is answered 409. Without it each request is a command of its own.",
             "schema": {"type": "string", "minLength": 1, "maxLength": 128},
         }
     ],
@@ -196,7 +217,10 @@ def router(services: Services, settings: Settings) -> APIRouter:
         "`location`. It needs a token or session that may give commands.",
         status_code=202,
         response_class=Response,
-        responses={202: {"model": Taken, "headers": _LOCATION}, **problems(400, 401, 403, 413, 415, 429, 500, 503)},
+        responses={
+            202: {"model": Taken, "headers": _LOCATION},
+            **problems(400, 401, 403, 409, 413, 415, 429, 500, 503),
+        },
         openapi_extra=_POSTED,
     )
     async def give(request: Request) -> Response:
@@ -206,11 +230,12 @@ def router(services: Services, settings: Settings) -> APIRouter:
         _may_give(grant)
         parameters.read(request.query_params.multi_items(), ())
         pace.check(grant.id)
-        key = _idempotency_key(request)
         body = await read_json(request, MOST_BODY_BYTES)
         account = _account(body, grant)
-        command_id = str(uuid.uuid4()) if key is None else id_of_key(account, key)
+        command_id, has_key = _command_id(request, account)
         command = _command(body, account, command_id, grant.id)
+        if has_key:
+            await _check_same(services, command)
         await services.outbound.put(command)
         log.info(
             "command given",

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from projections.columns import text
+from schemas.command import whose
 from schemas.deadletter import PREFIX, read_headers
 from schemas.errors import ErrorClass
 from streams.topics import DEADLETTERS
@@ -90,12 +91,12 @@ def read_letter(record: Any) -> Letter:
     topic, partition, offset = ours.get("topic", ""), _number(ours.get("partition"), 2**31), _number(ours.get("offset"))
     item, reader = ours.get("item", ""), ours.get("reader", "")
     named = [topic, partition, offset, item, reader] if topic else [record.partition, record.offset]
-    account = _ACCOUNT.match(record.key or b"")
+    account = _account(record, reader)
     too_large = any(name == f"{PREFIX}value" for name, _ in record.headers)
     kept = [(name, _shown(value)) for name, value in record.headers if not name.startswith(PREFIX)]
     row = (
         hashlib.sha256(orjson.dumps(named)).hexdigest()[:32],
-        int(account[1]) if account else None,
+        account,
         _moment(at_us),
         _moment(first_us),
         ours.get("error_class") if ours.get("error_class") in set(ErrorClass) else ErrorClass.INTERNAL.value,
@@ -114,6 +115,14 @@ def read_letter(record: Any) -> Letter:
         record.offset,
     )
     return Letter(row, at_us, ours.get("correlation_id", ""))
+
+
+def _account(record: Any, reader: str) -> int | None:
+    """Return whose the original is, by its key; a command that names another account is nobody's."""
+    found = _ACCOUNT.match(record.key or b"")
+    account = int(found[1]) if found else None
+    named = whose(record.value).account_id if reader == "commands" else 0
+    return account if named in (0, account) else None
 
 
 def _number(value: str | None, below: int = 2**63) -> int | None:

@@ -25,6 +25,7 @@ _SPACE = uuid.UUID("0e5f4f8a-6a57-5c43-9a9e-2c8d5d0f7a11")
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ACCOUNT = re.compile(r"[1-9][0-9]{0,17}")
 _TYPE = re.compile(r"kommo\.command\.([a-z_]{1,40})")
+_KEY = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,126}[\x21-\x7e])?", re.ASCII)
 _PART = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -178,7 +179,7 @@ class Command(BaseModel):
     @classmethod
     def from_json(cls, value: bytes | None) -> Self:
         """Read a command. Raises CommandError that names the wrong field, never what it holds."""
-        told = _told(value)
+        told = whose(value)
         try:
             envelope = Envelope.model_validate_json(value or b"")
         except ValidationError as error:
@@ -213,7 +214,12 @@ class Command(BaseModel):
 
 
 def id_of_key(account_id: int, idempotency_key: str) -> str:
-    """Return the command id that an account's idempotency key stands for (a UUID of version 5, RFC 9562)."""
+    """Return the command id that an account's idempotency key stands for (a UUID of version 5, RFC 9562).
+
+    Raises CommandError where the key is none: an empty one would make all that is asked for one command.
+    """
+    if not _KEY.fullmatch(idempotency_key):
+        raise CommandError("key: must have 1 to 128 printable ASCII characters", "key")
     return str(uuid.uuid5(_SPACE, f"{account_id}/{idempotency_key}"))
 
 
@@ -236,7 +242,7 @@ def _refusal(error: ValidationError, told: Told) -> CommandError:
     return CommandError(f"{path or 'value'}: {why}", path, told=told)
 
 
-def _told(value: bytes | None) -> Told:
+def whose(value: bytes | None) -> Told:
     """Return whose and which command bytes name that may be none: only what has the right form."""
     try:
         found = from_json(value or b"")  # as the models read it

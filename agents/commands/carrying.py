@@ -47,7 +47,7 @@ async def _carry_out(attempt: Attempt, policies: Policies) -> Ending:
     except LeaseLost:
         return Released(_now()) if not attempt.written else after_failure(claimed, policies, _lost(), True)
     except Expired:
-        return Failed(_class(claimed.last_error_class), _TOO_LATE)
+        return _too_late(claimed)
     except DependencyFailed as error:
         return Failed(ErrorClass.NOT_FOUND, f"dependency_failed: {error}")
     except Exception as error:
@@ -67,8 +67,15 @@ def _ended(attempt: Attempt) -> Failed | None:
     if dependency is not None and dependency.state != "succeeded":
         return Failed(ErrorClass.NOT_FOUND, f"dependency_failed: command {dependency.id} is {dependency.state}")
     if claimed.claimed_at >= claimed.expires_at:
-        return Failed(_class(claimed.last_error_class), _TOO_LATE)
+        return _too_late(claimed)
     return None
+
+
+def _too_late(claimed: Claimed) -> Failed:
+    expires = claimed.command.expires
+    if claimed.last_error_class is None and expires is not None and expires <= claimed.expires_at:
+        return Failed(ErrorClass.VALIDATION, "its `expires` had passed before it could be begun")
+    return Failed(_class(claimed.last_error_class), _TOO_LATE)
 
 
 def after_failure(claimed: Claimed, policies: Policies, error: Exception, doubt: bool) -> Ending:

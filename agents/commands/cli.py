@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import math
 import re
 import sys
 import time
@@ -45,6 +46,7 @@ _STORY = """
 SELECT occurred_at, event_type, entity_type, entity_id, summary, duration_ms
 FROM kommo.activity_log WHERE account_id = $1 AND correlation_id = $2 ORDER BY occurred_at, sort_key LIMIT 200
 """
+_CIRCUITS = "SELECT kind, until FROM kommo.circuits WHERE account_id = $1 ORDER BY kind"
 _LIST = """
 SELECT id::text, account_id::text, action, command, state, attempts, admitted_at, next_attempt_at, error
 FROM kommo_agents.commands
@@ -53,7 +55,10 @@ ORDER BY number DESC LIMIT $3
 """
 
 
-def _do(settings: Settings, work: Callable[[], Awaitable[T]]) -> T:
+def _do(settings: Settings, work: Callable[[], Awaitable[T]], hint: str = "") -> T:
+    """Do something with servers; `hint` says what is so, or to be done, where it does not come to its end."""
+    more = f"; {hint}" if hint else ""
+
     async def main() -> T:
         return await work()
 
@@ -63,9 +68,12 @@ def _do(settings: Settings, work: Callable[[], Awaitable[T]]) -> T:
         except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
             stop("the tables are not there yet: run `kommo-streams init` or start a worker", NO)
         except KafkaError as error:
-            stop(f"Kafka is away: {type(error).__name__}", SERVER_AWAY)
+            stop(f"Kafka is away: {type(error).__name__}{more}", SERVER_AWAY)
         except AWAY as error:
-            stop(f"a server is away: {type(error).__name__}", SERVER_AWAY)
+            which = "PostgreSQL" if isinstance(error, asyncpg.PostgresError | ConnectionError) else "a server"
+            stop(f"{which} is away: {type(error).__name__}{more}", SERVER_AWAY)
+        except KeyboardInterrupt:
+            stop(f"broken off{more}", 130)
 
 
 def _id(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
@@ -75,9 +83,13 @@ def _id(_context: click.Context, _parameter: click.Parameter, value: str) -> str
     return value.lower() if value else value
 
 
-def _made_ids(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, int]:
-    found = {}
+def _made_ids(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, int] | None:
+    if not values:
+        return None
+    found: dict[str, int] = {}
     for value in values:
+        if value == "none":
+            continue
         kind, _, number = value.partition("=")
         if kind not in MAKERS or re.fullmatch(r"[1-9][0-9]{0,17}", number) is None:
             raise click.BadParameter(f"{value!r} must be TYPE=ID, the type one of {', '.join(MAKERS)}")
@@ -127,23 +139,39 @@ def send(
     A value of another field than a text is JSON where it can be read as such (7, true, ["a"], {"x": 1}). Wrong fields
     are refused here, by name, and nothing is sent.
     """
+    if wait is not None and not math.isfinite(wait):
+        raise click.BadParameter("must be a number of seconds", param_hint="--wait")
     data = _data(action, fields, text)
-    command_id = None if key is None else id_of_key(account, key)
+    try:
+        command_id = None if key is None else id_of_key(account, key)
+    except CommandError as error:
+        stop(f"--{error}", USAGE)
     made = _made(action, account, data, command_id, after)
     settings = settings_or_stop()
 
-    async def work() -> dict[str, Any] | None:
+    async def sent() -> None:
         async with asyncio.timeout(_SEND_SECONDS), Producer(settings, "command") as producer:
             await (await producer.send(COMMANDS, Record(made.key, made.to_json())))
-        return None if wait is None else await _until_ended(settings, made.id, wait)
 
-    ended = _do(settings, work)
-    click.echo(made.id)
-    if wait is not None:
-        if ended is None:
-            stop(f"not ended within {wait:g} s: `kommo-streams command show {made.id}`", NO)
-        click.echo(_line(ended), err=True)
-        sys.exit(0 if ended["state"] == "succeeded" else NO)
+    maybe = f"it may have been sent: `kommo-streams command show {made.id}`; send it again only with --key"
+    _do(settings, sent, maybe if key is None else f"send it again with the same --key: it is command {made.id}")
+    click.echo(made.id)  # at once: from here on it will be carried out
+    sys.stdout.flush()
+    if wait is None:
+        return
+    told = f"it was sent: `kommo-streams command show {made.id}`"
+    ended = _do(settings, lambda: _until_ended(settings, made.id, wait), told)
+    if ended is None:
+        stop(f"not ended within {wait:g} s; {told}", NO)
+    click.echo(_line(ended), err=True)
+    if not _is_same(made, ended):
+        stop(f"--key {key} stands for another command, which is the one above: this was not asked for", NO)
+    sys.exit(0 if ended["state"] == "succeeded" else NO)
+
+
+def _is_same(made: Command, row: dict[str, Any]) -> bool:
+    known = Command.from_json(row["command"])
+    return (known.name, known.data()) == (made.name, made.data())
 
 
 def _data(action: str, fields: tuple[str, ...], text: str | None) -> dict[str, Any]:
@@ -194,6 +222,8 @@ def _made(action: str, account: int, data: dict[str, Any], command_id: str | Non
     }
     try:
         return Command.from_json(orjson.dumps(envelope))
+    except TypeError:
+        stop("a field's text is not UTF-8", USAGE)
     except CommandError as error:
         stop(f"{str(error).removeprefix('data.')} (see `kommo-streams command actions {action}`)", USAGE)
 
@@ -220,21 +250,23 @@ def show(command_id: str, as_json: bool) -> None:
     """Show a command and its story: everything that carries its correlation id. Exit code 1: there is none."""
     settings = settings_or_stop()
 
-    async def work() -> tuple[Any, list[Any]]:
+    async def work() -> tuple[Any, list[Any], list[Any]]:
         connection = await connect(settings, application="command")
         try:
             row = await connection.fetchrow(_ONE, command_id)
             if row is None:
-                return None, []
+                return None, [], []
+            account = int(row["account_id"])
+            circuits = await connection.fetch(_CIRCUITS, account) if row["state"] == "waiting" else []
             try:
-                story = await connection.fetch(_STORY, int(row["account_id"]), row["correlation_id"])
+                story = await connection.fetch(_STORY, account, row["correlation_id"])
             except asyncpg.UndefinedTableError:
                 story = []  # no projection runs here
-            return row, story
+            return row, circuits, story
         finally:
             await connection.close()
 
-    row, story = _do(settings, work)
+    row, circuits, story = _do(settings, work)
     if row is None:
         stop(f"there is no command {command_id} (one that was just sent may not be taken on yet)", NO)
     envelope = orjson.loads(row["command"])
@@ -255,6 +287,10 @@ def show(command_id: str, as_json: bool) -> None:
     }.items():
         if value is not None:
             click.echo(f"  {name:<12} {value}")
+    for circuit in circuits:
+        click.echo(
+            f"  {'circuit':<12} {circuit['kind']} of the account fail; a probe at {circuit['until']:%H:%M:%S} UTC"
+        )
     for line in story:
         click.echo(f"  {line['occurred_at']:%Y-%m-%d %H:%M:%S.%f} {line['summary']}")
 
@@ -290,20 +326,25 @@ def list_(account: int | None, state: str | None, limit: int) -> None:
 
 @command.command("decide")
 @click.argument("command_id", metavar="ID", callback=_id)
-@click.option("--done", "decision", flag_value="done", help="It was carried out.")
-@click.option("--repeat", "decision", flag_value="repeat", help="It was not: do it again.")
-@click.option("--drop", "decision", flag_value="drop", help="Do not do it (again): it becomes a dead letter.")
+@click.option("--done", "decisions", multiple=True, flag_value="done", help="It was carried out.")
+@click.option("--repeat", "decisions", multiple=True, flag_value="repeat", help="It was not: do it again.")
+@click.option(
+    "--drop", "decisions", multiple=True, flag_value="drop", help="Do not do it (again): it becomes a dead letter."
+)
 @click.option(
     "--made",
     multiple=True,
     metavar="TYPE=ID",
     callback=_made_ids,
-    help="With --done: what it made, such as lead=123, for what waits for its result.",
+    help="With --done: what it made, such as lead=123, for what waits for its result; none where nothing may use it.",
 )
-def decide_(command_id: str, decision: Decision | None, made: dict[str, int]) -> None:
+def decide_(command_id: str, decisions: tuple[Decision, ...], made: dict[str, int] | None) -> None:
     """Decide about a command whose outcome is unknown. Look at Kommo first: nobody else can tell."""
-    if decision is None:
-        raise click.UsageError("say --done, --repeat or --drop")
+    if len(set(decisions)) != 1:
+        raise click.UsageError("say one of --done, --repeat and --drop")
+    decision = decisions[0]
+    if made is not None and decision != "done":
+        raise click.UsageError("--made goes with --done")
     settings = settings_or_stop()
 
     async def work() -> None:

@@ -39,6 +39,9 @@ WHERE id = $1
 """
 
 
+_WAITING = "SELECT count(*) FROM kommo_agents.commands WHERE after = $1 AND state IN ('waiting', 'claimed', 'unknown')"
+
+
 class DecisionError(ValueError):
     """There is nothing to decide; the message says why."""
 
@@ -48,8 +51,9 @@ async def decide(
 ) -> Claimed:
     """Decide about a command, in one transaction with the event that tells of it, and return the command.
 
-    `topic` is the physical name of kommo.commands. `made`: the ids, by type, of what it made, where it is done: what
-    waits for it may need them. Raises DecisionError where it is not known, not unknown, or makes no such thing.
+    `topic` is the physical name of kommo.commands. `made`: the ids, by type, of what it made, where it is done; empty
+    for nothing, None where it was not said. Raises DecisionError where it is not known, not unknown, makes no such
+    thing, or where something waits for it that may need what was not said.
     """
     if made and decision != "done":
         raise DecisionError("only of what is done can be said what it made")
@@ -63,6 +67,10 @@ async def decide(
         claimed = Claimed.of(row)
         facts: dict[str, Any] = {"attempts": claimed.attempts, "decision": decision}
         if decision == "done":
+            if made is None and _kinds(claimed) and (waiting := await connection.fetchval(_WAITING, command_id)):
+                raise DecisionError(
+                    f"{waiting} wait for what it made: say it, such as --made {_kinds(claimed)[0]}=123, or --made none"
+                )
             facts["entities"] = _entities(claimed, made or {})
             await connection.execute(_DONE, command_id, orjson.dumps({"entities": facts["entities"]}).decode())
             records = [event_of(claimed, "succeeded", facts, now)]
@@ -82,10 +90,13 @@ async def decide(
     return claimed
 
 
+def _kinds(claimed: Claimed) -> list[str]:
+    return [kind for kind, actions in table.MAKERS.items() if claimed.command.name in actions]
+
+
 def _entities(claimed: Claimed, made: Mapping[str, int]) -> dict[str, int]:
     """Return the ids of what a command made or changed, by type."""
-    command = claimed.command
-    kinds = [kind for kind, actions in table.MAKERS.items() if command.name in actions]
+    command, kinds = claimed.command, _kinds(claimed)
     for kind in made:
         if kind not in kinds:
             what = f"only {' and '.join(kinds)}" if kinds else "nothing new"

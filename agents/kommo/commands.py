@@ -120,7 +120,10 @@ def connect(
 
 
 def _token(file: TextIO) -> SecretStr:
-    text = file.read(_MOST_TOKEN).strip()
+    try:
+        text = file.read(_MOST_TOKEN).strip()
+    except UnicodeDecodeError:
+        text = ""
     if len(text) < 20 or not text.isascii() or not text.isprintable() or " " in text:
         raise click.UsageError("the file does not hold a token, and nothing else")
     return SecretStr(text)

@@ -44,8 +44,8 @@ class Vault:
         keys = fernet_keys(settings.token_keys)
         if not keys:
             raise StartError(
-                f"{PREFIX}TOKEN_KEYS is not set: Kommo's tokens are kept encrypted. Make a key and keep it as you keep "
-                "a database password: python -c 'import base64, secrets; "
+                f"{PREFIX}TOKEN_KEYS is not set: Kommo's tokens are kept encrypted. Keep the key as you keep a "
+                "database password, and make it with python -c 'import base64, secrets; "
                 "print(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())'"
             )
         try:

@@ -274,7 +274,7 @@ async def test_what_is_past_its_expiry_is_not_begun(home: House) -> None:
     )
     await home.ask(command)
     row = await home.until(command, "failed")
-    assert "age ran out" in row["error"]
+    assert (row["error"], row["error_class"]) == ("its `expires` had passed before it could be begun", "validation")
     assert home.effects() == []
 
 

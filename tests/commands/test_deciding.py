@@ -9,7 +9,7 @@ import pytest_asyncio
 from click.testing import CliRunner
 
 from agents.commands.cli import command as cli
-from agents.commands.deciding import DecisionError
+from agents.commands.deciding import DecisionError, decide
 from schemas.actions import UpdateLead
 from schemas.command import Command
 from tests.commands.support import House, own_house
@@ -74,6 +74,17 @@ async def test_what_is_repeated_has_all_its_attempts_again(home: House) -> None:
     assert len({event["id"] for event in told}) == len(told) == 3
 
 
+async def test_what_others_wait_for_must_be_said(home: House) -> None:
+    await unknown(home, made := home.lead("Made"))
+    await home.take_on(home.note("after", after=made.id))
+    async with home.pool.acquire() as connection:
+        with pytest.raises(DecisionError, match=r"1 wait for what it made: say it, such as --made lead=123"):
+            await decide(connection, "commands", made.id, "done")
+        assert (await home.row(made))["state"] == "unknown"
+        await decide(connection, "commands", made.id, "done", {})
+    assert (await home.row(made))["state"] == "succeeded"
+
+
 async def test_what_cannot_have_been_made_is_refused(home: House) -> None:
     await unknown(home, command := home.lead("Made"))
     with pytest.raises(DecisionError, match="create_lead makes only lead and contact, no task"):
@@ -88,3 +99,9 @@ async def test_an_id_that_is_none_is_refused_before_anything_is_asked(made: str)
     refused = CliRunner().invoke(cli, ["decide", "0e5f4f8a-6a57-5c43-9a9e-2c8d5d0f7a11", "--done", "--made", made])
     assert refused.exit_code == 2
     assert f"{made!r} must be TYPE=ID, the type one of lead, contact, task, note" in refused.output
+
+
+@pytest.mark.parametrize("words", [["--done", "--drop"], [], ["--repeat", "--made", "lead=1"]])
+async def test_not_one_decision_is_refused(words: list[str]) -> None:
+    refused = CliRunner().invoke(cli, ["decide", "0e5f4f8a-6a57-5c43-9a9e-2c8d5d0f7a11", *words])
+    assert refused.exit_code == 2, refused.output

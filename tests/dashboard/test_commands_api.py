@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import json
 import uuid
 from typing import Any
 
@@ -113,6 +114,16 @@ async def test_the_same_key_of_an_account_is_the_same_command(door: Board, rows:
     assert await given("k" * 128) == id_of_key(ONE, "k" * 128)
 
 
+async def test_a_key_that_stands_for_another_command_is_answered_409(door: Board, rows: Rows, kafka: Settings) -> None:
+    token = await rows.token(ONE, commands=True)
+    await rows.command(command_id=id_of_key(ONE, "order 17"), action="add_note", data=json.dumps(NOTE))
+    assert (await give(door, token, ASKED, Idempotency_Key="order 17")).status_code == 202
+    for other in ({"data": {**NOTE, "text": "other"}}, {"action": "update_lead", "data": {"lead_id": 7, "price": 1}}):
+        told = problem(await give(door, token, {**ASKED, **other}, Idempotency_Key="order 17"), 409)
+        assert id_of_key(ONE, "order 17") in told["detail"]
+    assert len(await written(kafka)) == 1
+
+
 @pytest.mark.parametrize("key", ["", "k" * 129, "tab\there", "é"])
 async def test_a_key_that_is_none_is_refused(board: Board, rows: Rows, key: str) -> None:
     headers = [(b"authorization", f"Bearer {await rows.token(commands=True)}".encode())]
@@ -143,6 +154,7 @@ _WRONG_BODIES: list[tuple[dict[str, Any], str, str]] = [
     ({"after": 5}, "after", "string"),
     ({"expires": "tomorrow"}, "expires", "zone"),
     ({"expires": "2027-01-01T00:00:00"}, "expires", "timezone"),
+    ({"expires": "2020-01-01T00:00:00Z"}, "expires", "has passed"),
     ({"correlation_id": "x" * 129}, "correlation_id", "128"),
     ({"correlation_id": "a\nb"}, "correlation_id", "pattern"),
     ({"causation_id": 7}, "causation_id", "string"),

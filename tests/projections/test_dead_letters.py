@@ -160,6 +160,16 @@ ODD = [
 ]
 
 
+@pytest.mark.parametrize(("named", "account"), [("7", 7), ("8", None)])
+async def test_a_command_whose_key_names_another_account_is_nobodys(
+    connection: Any, named: str, account: int | None
+) -> None:
+    value = b'{"id":"0e5f4f8a-6a57-5c43-9a9e-2c8d5d0f7a11","accountid":"%s"}' % named.encode()
+    await write(connection, [kept(letter(key=b"7/lead/1", value=value, reader="commands"))])
+    (row,) = await rows(connection)
+    assert row["account_id"] == account
+
+
 @pytest.mark.parametrize("record", ODD, ids=range(len(ODD)))
 async def test_whatever_lies_in_the_topic_is_a_row(connection: Any, record: Kept) -> None:
     await write(connection, [record])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aiokafka.errors import KafkaError
@@ -108,23 +108,25 @@ class Admission:
                 place = message.topic, message.partition, message.offset
                 read.append(event)
                 arrived.append(Arrived(command, message.value, *place, age, tuple(message.headers)))
+        if letters:
+            await self._producer.set_aside(letters)
         async with self._pool.acquire() as connection, connection.transaction():
-            others = await of_another(connection, arrived)
-            letters += [
-                _letter(event, _NOT_ITS_OWN, ErrorClass.AUTHORIZATION, item.command.id)
-                for event, item in zip(read, arrived, strict=True)
-                if item.command.id in others
-            ]
-            if letters:
-                await self._producer.set_aside(letters)
-            arrived = [item for item in arrived if item.command.id not in others]
             new = await admit(connection, arrived)
-            fresh = {item.command.id: item.command for item in reversed(arrived) if item.command.id in new}
+            if len(new) < len(arrived) and (others := await of_another(connection, arrived)):
+                foreign = [
+                    event
+                    for event, item in zip(read, arrived, strict=True)
+                    if (item.command.id, item.command.account_id) in others
+                ]
+                await self._producer.set_aside(
+                    [_letter(event, _NOT_ITS_OWN, ErrorClass.AUTHORIZATION) for event in foreign]
+                )
+            fresh = _first_of_each(item.command for item in arrived if item.command.id in new)
             await put_out(connection, [*map(_admitted, fresh.values()), *told])
             if fresh:
                 await awaken(connection, (command.account_id for command in fresh.values()))
         if fresh or told:
-            self._outbox.wake()
+            self._outbox.wake([EVENTS])
         for command in fresh.values():
             COMMANDS_ADMITTED.labels(command.name).inc()
             log.info(
@@ -134,6 +136,13 @@ class Admission:
                 entity=command.subject,
                 correlation_id=command.correlation_id,
             )
+
+
+def _first_of_each(commands: Iterable[Command]) -> dict[str, Command]:
+    found: dict[str, Command] = {}
+    for command in commands:
+        found.setdefault(command.id, command)
+    return found
 
 
 def _check_key(command: Command, message: Any) -> None:

@@ -6,6 +6,7 @@ Each topic by itself: one that cannot be written to holds up no other.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -44,10 +45,10 @@ class Outbox:
         self._pool, self._producer = pool, producer
         self._wakes = {topic: asyncio.Event() for topic in OUTBOX_TOPICS}
 
-    def wake(self) -> None:
-        """Say that something was put in."""
-        for event in self._wakes.values():
-            event.set()
+    def wake(self, topics: Iterable[str]) -> None:
+        """Say that something was put in for these topics."""
+        for topic in topics:
+            self._wakes[topic].set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until `stop`. While a server is away it waits."""

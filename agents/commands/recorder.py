@@ -98,8 +98,7 @@ class Recorder:
                 for record in tell(claimed, ending, at, self._topic)
             ]
             await put_out(connection, records)
-        if records:
-            self._outbox.wake()
+        self._outbox.wake({record.topic for record in records})
         return kept
 
 

@@ -46,7 +46,7 @@ ON CONFLICT (id) DO NOTHING
 RETURNING id::text
 """
 _OF_ANOTHER = """
-SELECT c.id::text FROM kommo_agents.commands AS c
+SELECT a.id::text, a.account_id FROM kommo_agents.commands AS c
 JOIN unnest($1::uuid[], $2::bigint[]) AS a (id, account_id) ON a.id = c.id AND a.account_id <> c.account_id
 """
 _HAVE_LEASES = """
@@ -308,12 +308,12 @@ async def admit(connection: Any, arrived: Sequence[Arrived]) -> set[str]:
     return {row[0] for row in rows}
 
 
-async def of_another(connection: Any, arrived: Sequence[Arrived]) -> set[str]:
-    """Return the ids of those that are known as commands of other accounts."""
+async def of_another(connection: Any, arrived: Sequence[Arrived]) -> set[tuple[str, int]]:
+    """Return id and account of those whose id is known as that of another account's command."""
     rows = await connection.fetch(
         _OF_ANOTHER, [item.command.id for item in arrived], [item.command.account_id for item in arrived]
     )
-    return {row[0] for row in rows}
+    return {(row[0], row[1]) for row in rows}
 
 
 async def claim(connection: Any, holder: str, rooms: Mapping[int, tuple[int, Sequence[str]]]) -> list[Claimed]:

@@ -33,10 +33,10 @@ async def test_a_topic_that_cannot_be_written_to_holds_up_no_other(servers: Serv
         running = asyncio.create_task(outbox.run(stop))
         try:
             await put(home, Outgoing(DEADLETTERS, b"k", b"letter", [("reason", b"why")]))
-            outbox.wake()
+            outbox.wake([DEADLETTERS])
             for number in range(3):
                 await put(home, Outgoing(EVENTS, b"k", b'{"type":"%d"}' % number))
-                outbox.wake()
+                outbox.wake([EVENTS])
 
                 async def sent() -> bool:
                     return await left(home, EVENTS) == 0

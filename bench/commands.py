@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import statistics
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -63,7 +64,7 @@ async def run(addresses: Addresses, report: Report, rounds: int) -> None:
                 0.5,
                 rounds,
             )
-        await _down(settings, connection, url, report)
+        await _down(settings, connection, url, report, min(rounds, 3))
         await connection.close()
 
 
@@ -145,22 +146,29 @@ async def _called(url: str, count: int) -> float:
         return count / (time.monotonic() - began)
 
 
-async def _down(settings: Settings, connection: Any, url: str, report: Report) -> None:
-    """1,000 accounts at a steady rate, without failures and with a tenth of them down."""
-    well = await _steady(settings, connection)
+async def _down(settings: Settings, connection: Any, url: str, report: Report, rounds: int) -> None:
+    """1,000 accounts at a steady rate, in turn without failures and with a tenth of them down."""
+    well: list[float] = []
+    ill: list[float] = []
     async with httpx.AsyncClient(base_url=url) as client:
-        for number, account in enumerate(DOWN):
-            wrong = {"down": True} if number % 2 else {"hung_before": 1.0, "hang_seconds": 60}
-            answer = await client.put("/_simulator/mischief", params={"account": account}, json=wrong)
-            answer.raise_for_status()
-    ill = await _steady(settings, connection)
-    ratio = ill / well
+        for _ in range(rounds):
+            for found, wrong in ((well, ({}, {})), (ill, ({"hung_before": 1.0, "hang_seconds": 60}, {"down": True}))):
+                for number, account in enumerate(DOWN):
+                    answer = await client.put(
+                        "/_simulator/mischief", params={"account": account}, json=wrong[number % 2]
+                    )
+                    answer.raise_for_status()
+                found.append(await _steady(settings, connection))
+                # What those that were down have left is not the next round's work.
+                await connection.execute("DELETE FROM kommo_agents.commands WHERE finished_at IS NULL")
+    ratios = [one / other for one, other in zip(ill, well, strict=True)]
+    ratio = statistics.median(ratios)
     report.add(
         Figure(
             f"99th percentile of a command's way, {len(MANY)} accounts of which {len(DOWN)} are down",
-            f"{ill:.0f} ms for those that are well",
-            f"without failures {well:.0f} ms",
-            f"{ratio:.2f}",
+            f"{statistics.median(ill):.0f} ms ({min(ill):.0f} to {max(ill):.0f}) for those that are well",
+            f"without failures {statistics.median(well):.0f} ms ({min(well):.0f} to {max(well):.0f})",
+            f"{ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
             "at most 1.5",
             ratio <= 1.5,
         )

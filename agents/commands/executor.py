@@ -67,7 +67,8 @@ class Executor:
         self._wake = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._wanted = asyncio.Event()  # there is work of accounts that are not held
-        self._shown = False
+        self._shown: frozenset[tuple[int, str]] = frozenset()
+        self._shown_at = 0.0
 
     def awaken(self, accounts: Iterable[int] | None = None) -> None:
         """Say that something of these accounts (None: of any) may be due."""
@@ -301,9 +302,10 @@ class Executor:
         address = self._clients.address.state
         ADDRESS_RATE.set(-1 if address.rate is None else address.rate)
         ADDRESS_BLOCKED.set(address.blocked_seconds)
-        if shut or self._shown:
+        now, shown = time.monotonic(), frozenset(shut)
+        if shown != self._shown or (shut and now - self._shown_at >= _SWEEP_SECONDS):
             await table.show_circuits(connection, self.leases.holder, shut)
-        self._shown = bool(shut)
+            self._shown, self._shown_at = shown, now
 
     async def _listen(self, stop: asyncio.Event) -> None:
         """Hear of admissions by any worker, so that what is new begins at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
 from pathlib import Path
 
@@ -38,7 +39,11 @@ class _Rate(click.ParamType):
         return rate
 
 
-@click.command()
+# What can go wrong is told once, where it is done; \b keeps its lines as they are.
+_MISCHIEF = "\n\n".join(f"\b\n{part}" for part in inspect.cleandoc(ApiMischief.__doc__ or "").split("\n\n"))
+
+
+@click.command(epilog=f"What --mischief and PUT /_simulator/mischief take:\n\n{_MISCHIEF}")
 @click.option("--port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(

@@ -64,6 +64,7 @@ class Executor:
         self._begun: set[str] = set()  # commands whose end is not known to be written
         self._hot: dict[int, None] = {}  # in the order in which they are looked at: each in its turn
         self._due: list[tuple[float, int]] = []
+        self._probe_at: dict[int, float] = {}  # of accounts with an open circuit: when one is asked again
         self._wake = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._wanted = asyncio.Event()  # there is work of accounts that are not held
@@ -163,7 +164,9 @@ class Executor:
         shut = {} if api is None else {kind: wait for kind in _KINDS if (wait := api.circuits.wait(kind)) > 0}
         if not shut:
             return []
-        heapq.heappush(self._due, (now + min(shut.values()), account))
+        if self._probe_at.get(account, 0.0) <= now:  # else it is to come back already
+            self._probe_at[account] = now + min(shut.values())
+            heapq.heappush(self._due, (self._probe_at[account], account))
         return [action for action, handler in HANDLERS.items() if handler.kind in shut]
 
     def _begin(self, claimed: Claimed, began: float) -> None:

@@ -39,6 +39,9 @@ def faust_app(settings: Settings, agent: str) -> faust.App:
         broker_commit_interval=0.5,
         consumer_auto_offset_reset="earliest",  # a group that was idle too long reads again: admission knows its ids
         consumer_max_fetch_size=4 * MIB,
+        # A broker that has just come back may not know the topic yet, and Faust then gives its partitions to nobody
+        # until the metadata is asked for again: by default for 5 minutes.
+        consumer_metadata_max_age_ms=5_000,
         stream_wait_empty=False,  # else one that is stuck holds up every rebalance, and SIGTERM
         stream_buffer_maxsize=4096,
         topic_allow_declare=False,  # topics are declared in streams/topics.py

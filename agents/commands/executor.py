@@ -64,10 +64,12 @@ class Executor:
         self._begun: set[str] = set()  # commands whose end is not known to be written
         self._hot: dict[int, None] = {}  # in the order in which they are looked at: each in its turn
         self._due: list[tuple[float, int]] = []
+        self._probe_at: dict[int, float] = {}  # of accounts with an open circuit: when one is asked again
         self._wake = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._wanted = asyncio.Event()  # there is work of accounts that are not held
-        self._shown = False
+        self._shown: frozenset[tuple[int, str]] = frozenset()
+        self._shown_at = 0.0
 
     def awaken(self, accounts: Iterable[int] | None = None) -> None:
         """Say that something of these accounts (None: of any) may be due."""
@@ -162,7 +164,9 @@ class Executor:
         shut = {} if api is None else {kind: wait for kind in _KINDS if (wait := api.circuits.wait(kind)) > 0}
         if not shut:
             return []
-        heapq.heappush(self._due, (now + min(shut.values()), account))
+        if self._probe_at.get(account, 0.0) <= now:  # else it is to come back already
+            self._probe_at[account] = now + min(shut.values())
+            heapq.heappush(self._due, (self._probe_at[account], account))
         return [action for action, handler in HANDLERS.items() if handler.kind in shut]
 
     def _begin(self, claimed: Claimed, began: float) -> None:
@@ -301,9 +305,10 @@ class Executor:
         address = self._clients.address.state
         ADDRESS_RATE.set(-1 if address.rate is None else address.rate)
         ADDRESS_BLOCKED.set(address.blocked_seconds)
-        if shut or self._shown:
+        now, shown = time.monotonic(), frozenset(shut)
+        if shown != self._shown or (shut and now - self._shown_at >= _SWEEP_SECONDS):
             await table.show_circuits(connection, self.leases.holder, shut)
-        self._shown = bool(shut)
+            self._shown, self._shown_at = shown, now
 
     async def _listen(self, stop: asyncio.Event) -> None:
         """Hear of admissions by any worker, so that what is new begins at once."""

@@ -18,10 +18,10 @@ from agents.kommo.oauth import OAuth
 from schemas.actions import CreateLead
 from schemas.command import Command
 from simulator.api import ApiMischief
-from streams.topics import DEADLETTERS
+from streams.topics import COMMANDS, DEADLETTERS, ensure_topics
 from tests.agents.test_ingest import everything
 from tests.commands.support import House, own_house
-from tests.conftest import Servers, eventually
+from tests.conftest import Servers, delete_topics, eventually
 
 
 async def by_oauth(home: House) -> dict[str, Any]:
@@ -222,3 +222,18 @@ async def test_an_id_that_another_account_has_is_set_aside(servers: Servers) -> 
         assert [(letter.key, letter.value) for letter in letters] == [(theirs.key, theirs.to_json())]
         assert dict(letters[0].headers)["dead_letter_error_class"] == b"authorization"
         assert [effect.item["name"] for effect in other.effects("created")] == ["Last"]
+
+
+async def test_a_topic_that_was_not_known_for_a_moment_is_read_again(
+    servers: Servers, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a restart of Kafka, whose broker answers before it knows its topics."""
+    async with own_house(servers) as home:
+        home.work()
+        await home.ask(before := home.lead("before"))
+        await home.until(before, "succeeded")
+        await delete_topics(home.settings, COMMANDS)
+        await eventually(lambda: "Ignoring missing topic" in caplog.text, 60)
+        await ensure_topics(home.settings)
+        await home.ask(after := home.lead("after"))
+        await home.until(after, "succeeded", seconds=60)

@@ -146,7 +146,9 @@ WHERE state = 'waiting' AND behind AND id IN (
     WHERE ended.state IN ('succeeded', 'failed')
 )
 """
-_ENDED = "WITH ended AS (SELECT id, account_id, subject, state FROM kommo_agents.commands WHERE id = $1)" + _LET_NEXT_GO  # noqa: S608 no value is in it
+_LET_GO_AFTER_ONE = (
+    "WITH ended AS (SELECT id, account_id, subject, state FROM kommo_agents.commands WHERE id = $1)" + _LET_NEXT_GO
+)  # noqa: S608 no value is in it
 # Those whose turn it is all the same: taken on while the one before them ended, or the age of an unknown one ran out.
 _LET_GO = f"""
 WITH first AS (
@@ -353,7 +355,7 @@ async def give_back(connection: Any, holder: str, under_way: Sequence[str], begu
 
 async def let_next_go(connection: Any, command_id: str) -> None:
     """Let go what waited for a command that has ended; in the transaction of its end."""
-    await connection.execute(_ENDED, command_id)
+    await connection.execute(_LET_GO_AFTER_ONE, command_id)
 
 
 async def let_go(connection: Any, holder: str) -> None:

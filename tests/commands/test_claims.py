@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from agents.commands import executor, table
 from agents.commands.admitted import Claimed
@@ -15,25 +14,12 @@ from agents.commands.leases import Leases
 from agents.commands.outbox import Outbox
 from agents.commands.outcomes import Ending, Succeeded
 from agents.commands.recorder import Recorder
-from tests.commands.support import House, own_house
-from tests.conftest import Servers
+from tests.commands.support import House
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+WORKER = False
 
 MANY = 4_000
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(servers: Servers) -> AsyncIterator[House]:
-    """A house in which no worker runs."""
-    async with own_house(servers) as made:
-        yield made
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def home(shared: House) -> House:
-    """The shared house with an account of this test's own."""
-    return await shared.with_account()
 
 
 async def leased(home: House) -> Leases:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from agents.commands.deciding import Decision, DecisionError
 from agents.commands.table import retry_now
@@ -26,20 +24,6 @@ from tests.conftest import Servers, eventually
 WRITES = ("POST", "PATCH")
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(servers: Servers) -> AsyncIterator[House]:
-    """A house with a worker, for every test that needs no settings of its own."""
-    async with own_house(servers) as made:
-        made.work()
-        yield made
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def home(shared: House) -> House:
-    """The shared house with an account of this test's own."""
-    return await shared.with_account()
 
 
 async def made_lead(home: House) -> int:

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
-import pytest_asyncio
 from click.testing import CliRunner
 
 from agents.commands.cli import command as cli
 from agents.commands.deciding import DecisionError, decide
 from schemas.actions import UpdateLead
 from schemas.command import Command
-from tests.commands.support import House, own_house
-from tests.conftest import Servers
+from tests.commands.support import House
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _UNKNOWN = "UPDATE kommo_agents.commands SET doubt = now(), attempts = $2 WHERE id = $1"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(servers: Servers) -> AsyncIterator[House]:
-    """A house with a worker, for every test."""
-    async with own_house(servers) as made:
-        made.work()
-        yield made
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def home(shared: House) -> House:
-    """The shared house with an account of this test's own."""
-    return await shared.with_account()
 
 
 async def unknown(home: House, command: Command, attempts: int = 1) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 
 from agents.commands import table
 from agents.commands.leases import Leases
@@ -14,30 +12,17 @@ from agents.commands.outcomes import Succeeded
 from agents.commands.table import Arrived, admit
 from schemas.actions import UpdateLead
 from schemas.command import Command
-from tests.commands.support import House, own_house
+from tests.commands.support import House
 from tests.commands.test_claims import claimed, end, leased
-from tests.conftest import Servers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+WORKER = False
 
 _AGED = """
 UPDATE kommo_agents.commands
 SET admitted_at = admitted_at - interval '2 days', expires_at = expires_at - interval '2 days' WHERE id = $1
 """
 _UNKNOWN = "UPDATE kommo_agents.commands SET state = 'unknown' WHERE id = $1"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(servers: Servers) -> AsyncIterator[House]:
-    """A house in which no worker runs."""
-    async with own_house(servers) as made:
-        yield made
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def home(shared: House) -> House:
-    """The shared house with an account of this test's own."""
-    return await shared.with_account()
 
 
 async def let_go(home: House, leases: Leases) -> None:

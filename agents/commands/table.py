@@ -146,9 +146,10 @@ WHERE state = 'waiting' AND behind AND id IN (
     WHERE ended.state IN ('succeeded', 'failed')
 )
 """
-_LET_GO_AFTER_ONE = (
-    "WITH ended AS (SELECT id, account_id, subject, state FROM kommo_agents.commands WHERE id = $1)" + _LET_NEXT_GO
-)
+_LET_GO_AFTER_ONE = f"""
+WITH ended AS (SELECT id, account_id, subject, state FROM kommo_agents.commands WHERE id = $1)
+{_LET_NEXT_GO}
+"""  # noqa: S608 no value is in it
 # Those whose turn it is all the same: taken on while the one before them ended, or the age of an unknown one ran out.
 _LET_GO = f"""
 WITH first AS (

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import logging
 import os
+import random
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -93,6 +94,28 @@ def free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+def two_free_ports() -> int:
+    """A free port whose successor is free too, as `up --port` needs them; none is given out twice in a session.
+
+    The workers of a run draw from ranges of their own, below those of the embedded servers and of outgoing connections.
+    """
+    for port in _pairs:
+        one, other = ("127.0.0.1", port), ("127.0.0.1", port + 1)
+        with contextlib.suppress(OSError), socket.create_server(one), socket.create_server(other):
+            return port
+    raise AssertionError("no two free ports in a row")
+
+
+def _all_pairs() -> Iterator[int]:
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 9
+    pairs = list(range(10_000 + 1_000 * worker, 11_000 + 1_000 * worker, 2))
+    random.shuffle(pairs)  # another run of the tests may go on beside this one
+    return iter(pairs)
+
+
+_pairs = _all_pairs()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.decoder import decode
 from schemas.delivery import read_delivery
-from tests.conftest import ROOT, eventually, free_port
+from tests.conftest import ROOT, eventually, two_free_ports
 
 ACCOUNT = 16700680
 FOREIGN = "042"
@@ -158,13 +157,6 @@ def up(tmp_path: Path) -> Iterator[Up]:
         if running.process is not None and running.process.poll() is None:
             running.process.kill()
             running.process.wait()
-
-
-def two_free_ports() -> int:
-    while True:
-        port = free_port()
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port + 1)):
-            return port
 
 
 class Log:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, free_port
+from tests.conftest import ROOT, two_free_ports
 from tests.docs.house import Reader
 
 
@@ -27,7 +26,7 @@ def data() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="kd-", ignore_cleanup_errors=True) as folder:
         home = Path(folder) / "data"
         process = subprocess.Popen(
-            [sys.executable, "-m", "service", "up", "--demo", "--data", str(home), "--port", str(_two_free_ports())],
+            [sys.executable, "-m", "service", "up", "--demo", "--data", str(home), "--port", str(two_free_ports())],
             cwd=ROOT,
             env={**os.environ, "KOMMO_STREAMS_INTEGRATIONS": integrations[1]},
             stdout=subprocess.PIPE,
@@ -47,24 +46,6 @@ def data() -> Iterator[Path]:
         finally:
             process.terminate()
             process.communicate(timeout=30)
-
-
-def _two_free_ports() -> int:
-    """A free port whose successor is free too (the gateway's)."""
-    for _ in range(100):
-        port = free_port() - 10_000  # below the range outgoing connections take theirs from
-        if port > 1024 and _free(port) and _free(port + 1):
-            return port
-    raise AssertionError("no two free ports in a row")
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as one:
-        try:
-            one.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 @pytest.fixture(scope="session")

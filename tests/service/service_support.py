@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -50,18 +49,6 @@ def alive_on(directory: Path) -> list[str]:
         if any(text in fact for fact in facts):
             found.append(f"{process.pid} {facts}")
     return found
-
-
-def two_free_ports() -> int:
-    for port in range(15_000, 16_000):
-        with socket.socket() as one, socket.socket() as two:
-            try:
-                one.bind(("127.0.0.1", port))
-                two.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no two free ports in a row")
 
 
 def child_of(folder: Path, *in_command: str) -> psutil.Process:

@@ -9,7 +9,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,12 @@ from rich.console import Console
 from service_support import (
     HERE,
     alive_on,
-    busy,
     child_of,
     end,
     fails,
     line_with,
     put,
     script,
-    two_free_ports,
     wait_until,
     words,
 )
@@ -38,6 +35,7 @@ from service.embedded.ports import PortBook
 from service.embedded.progress import Progress
 from service.supervisor import Supervisor, stop_all
 from service.up import _Stop, _Up
+from tests.conftest import two_free_ports
 
 NAMES = [
     "KAFKA_BOOTSTRAP_SERVERS",
@@ -53,10 +51,8 @@ NAMES = [
 
 async def test_the_life_of_up(tmp_path: Path) -> None:
     folder, port = tmp_path / "my data", two_free_ports()
-    begin = time.monotonic()
     with script("run_up.py", folder, str(port), "demo") as process:
         line_with(process, "kommo-streams is up")
-        assert time.monotonic() - begin < 15 * busy()
         assert f"http://127.0.0.1:{port}/login?code=once" in line_with(process, "Dashboard")
         assert f"http://127.0.0.1:{port + 1}/webhooks/token-of-1" in line_with(process, "Webhook")
         settings = line_with(process, "Settings").split(None, 1)[1]

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import asyncpg
 import httpx
-from service_support import alive_on, busy, child_of, end, line_with, script, two_free_ports, wait_until
+from service_support import alive_on, busy, child_of, end, line_with, script, wait_until
 
 from service.embedded.envfile import read_env_file
 from service.embedded.ports import PortBook
+from tests.conftest import two_free_ports
 
 LEASE = 30  # seconds after which an account of a killed worker is taken up by another
 
@@ -28,9 +29,9 @@ async def _rows(values: dict[str, str], like: str = "%") -> int:
 
 
 async def _more_rows(values: dict[str, str], than: int, like: str = "%") -> int:
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + 30 * busy()
     while (rows := await _rows(values, like)) <= than:
-        assert time.monotonic() < limit, f"still {rows} rows"
+        assert time.monotonic() < limit, f"still {rows} rows like {like}, of {await _rows(values)}"
         await asyncio.sleep(0.1)
     return rows
 
@@ -59,10 +60,8 @@ async def _created(kommo: str) -> list[str]:
 async def test_deliveries_show_and_commands_succeed_while_processes_are_killed(tmp_path: Path) -> None:
     folder, port = tmp_path / "data", two_free_ports()
     command = ["-m", "service", "up", "--data", str(folder), "--port", str(port), "--demo"]
-    begin = time.monotonic()
     with script(*command) as process:
         line_with(process, "kommo-streams is up")
-        assert time.monotonic() - begin < 15 * busy()
         values = read_env_file(folder)
         login = line_with(process, "Dashboard").split()[1]
         assert login.startswith(f"http://127.0.0.1:{port}/")

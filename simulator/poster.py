@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 import httpx
 
+from runtime.http_transport import HttpTransport
+
 
 class Poster:
     """Posts bodies over connections that it keeps. Close it within the loop that it was used in."""
@@ -36,8 +38,7 @@ class Poster:
     def _connection(self) -> httpx.AsyncClient:
         """Return a client of one connection: httpx looks at all connections of a client for each request."""
         return httpx.AsyncClient(
-            limits=httpx.Limits(max_connections=1),
+            transport=HttpTransport(limits=httpx.Limits(max_connections=1), trust_env=False, verify=self._tls),
             timeout=None,  # noqa: S113 post limits the whole exchange
             trust_env=False,
-            verify=self._tls,
         )

@@ -21,6 +21,7 @@ import httpx
 from pydantic import SecretStr
 
 from agents.kommo.problems import NOT_SENT, KommoError
+from runtime.http_transport import HttpTransport
 from runtime.settings import Settings
 
 MOST_BYTES = 16 * 1024 * 1024  # of an answer's body, unpacked; a page of 250 leads has some 0.5 MB
@@ -64,7 +65,7 @@ class PoolPerAccount(httpx.AsyncBaseTransport):
         self._limits = httpx.Limits(
             max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEP_SECONDS
         )
-        self._pools: dict[int, httpx.AsyncHTTPTransport] = {}
+        self._pools: dict[int, HttpTransport] = {}
         self._used: dict[int, float] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -72,9 +73,7 @@ class PoolPerAccount(httpx.AsyncBaseTransport):
         account = request.extensions["account"]
         pool = self._pools.get(account)
         if pool is None:
-            pool = self._pools[account] = httpx.AsyncHTTPTransport(
-                verify=self._context, trust_env=False, limits=self._limits
-            )
+            pool = self._pools[account] = HttpTransport(verify=self._context, trust_env=False, limits=self._limits)
         self._used.pop(account, None)
         self._used[account] = time.monotonic()  # at the end: the first is the longest unused
         await self._close_unused()

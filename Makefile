@@ -7,6 +7,9 @@ PORT ?= 8080
 
 .DEFAULT_GOAL := help
 
+# Compiled modules are kept: a test starts hundreds of processes of ours.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -26,10 +29,15 @@ demo: .venv/installed ## Run everything on embedded servers and send realistic d
 	$(BIN)/kommo-streams up --demo --data "$(DATA)" --port "$(PORT)"
 
 .PHONY: lint
-lint: .venv/installed ## Linter, formatter, types, the order of the rooms
+lint: style types rooms ## Linter, formatter, types, the order of the rooms
+
+.PHONY: style types rooms
+style: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+types: .venv/installed
 	$(BIN)/mypy
+rooms: .venv/installed
 	$(BIN)/lint-imports
 
 .PHONY: chromium
@@ -38,13 +46,24 @@ chromium: # the page is tested in a real browser
 		echo "The page is tested in Chromium: installing it with apt-get."; \
 		$$( [ "$$(id -u)" = 0 ] || echo sudo ) sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium'; }
 
-.PHONY: test
-test: lint chromium ## Lint, then every test on real servers
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder  # each process has servers of its own
+# A file's tests stay in one process, so that what they share is made once; the dearest tiers begin.
+PYTEST = $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: fuzz
-fuzz: .venv/installed ## A million mutated webhook bodies through the decoder: some minutes, on all cores
-	$(BIN)/python -m tests.schemas.fuzz
+.PHONY: quick unit
+quick: ## Linters, types and the tests that need no server: for the inner loop
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target lint unit
+unit: .venv/installed
+	$(PYTEST) --hypothesis-profile=quick tests/unit
+
+.PHONY: test
+test: lint chromium ## Everything but the soak: linters, then every test on real servers
+	$(PYTEST)
+
+.PHONY: soak
+soak: .venv/installed chromium ## The long figures: kills at full rate, 100,000 deliveries, a million bodies, properties ten times
+	$(PYTEST) tests/soak
+	$(PYTEST) --hypothesis-profile=soak -m hypothesis
+	$(BIN)/python -m tests.soak.schemas.fuzz
 
 .PHONY: bench
 bench: .venv/installed ## Measure, each figure beside its reference

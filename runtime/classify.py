@@ -1,7 +1,7 @@
 """Which class an error has: by the type of the exception and by a status it carries, never by words of its message.
 
 Types are known by their qualified names, looked for along an exception's ancestors, so that no process imports a
-library for the sake of its errors. tests/runtime/test_classify.py sees that each name is still there.
+library for the sake of its errors. tests/integration/runtime/test_classify.py sees that each name is still there.
 """
 
 from __future__ import annotations

@@ -1,150 +1,15 @@
-"""Ingest and projector killed, stopped, joined and left under load; then the ledger must balance."""
+"""Ingest and projector killed, stopped, joined and left under load, each once. The long run is in tests/soak."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import random
-import signal
-import time
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from runtime.settings import Settings
-from tests.acceptance.support import Program, Programs, Sender, balance, committed, drained, programs, sending
-
-SEED = 20261124
-MOMENTS = 20
-RATE = 150.0
-
-_KINDS = [f"{deed} {name}" for name in ("ingest", "projector") for deed in ("kill", "terminate", "join", "leave")]
-
-
-def plan(rng: random.Random) -> list[str]:
-    """Twenty moments: each kind twice, some more, and nobody leaves who has not joined."""
-    while True:
-        moments = [*_KINDS, *_KINDS, *rng.choices([kind for kind in _KINDS if kind[:4] in ("kill", "term")], k=4)]
-        rng.shuffle(moments)
-        if _possible(moments):
-            return moments
-
-
-def _possible(moments: list[str]) -> bool:
-    members = {"ingest": 1, "projector": 1}
-    for moment in moments:
-        deed, name = moment.split()
-        members[name] += {"join": 1, "leave": -1}.get(deed, 0)
-        if not 1 <= members[name] <= 2:
-            return False
-    return len(moments) == MOMENTS
-
-
-class Company:
-    """The members of each group, and what happens to them."""
-
-    def __init__(self, started: Programs, rng: random.Random) -> None:
-        self.started, self.rng = started, rng
-        self.members: dict[str, list[Program]] = {name: [started.start(name)] for name in ("ingest", "projector")}
-        self.slowest = 0.0
-        self.sender: Sender | None = None
-
-    async def suffer(self, moment: str) -> None:
-        deed, name = moment.split()
-        members = self.members[name]
-        if deed == "join":
-            members.append(self.started.start(name))
-            return
-        member = self.rng.choice(members)
-        if deed == "kill":
-            await (self._writes() if name == "projector" else self._commits(member))
-            member.kill()
-            member.start()
-            return
-        self.slowest = max(self.slowest, await member.terminate())
-        if deed == "leave":
-            members.remove(member)
-        else:
-            member.start()
-
-    async def _commits(self, member: Program) -> None:
-        """Wait until ingest commits a large batch: what it has not sent by then would be lost.
-
-        It is held for a moment, so that deliveries gather.
-        """
-        assert self.sender is not None
-        async with committed(self.started.settings) as ask:
-            member.process.send_signal(signal.SIGSTOP)
-            await self.sender.reaches(self.sender.count + 300)
-            last = await ask()
-            member.process.send_signal(signal.SIGCONT)
-            with contextlib.suppress(TimeoutError):  # nobody commits while the group is shared out anew
-                async with asyncio.timeout(8):
-                    while True:
-                        now = await ask()
-                        if any(at - last.get(partition, 0) >= 50 for partition, at in now.items()):
-                            break
-                        last = now
-
-    async def _writes(self) -> None:
-        """Wait until a projector is in the middle of a transaction: the worst moment."""
-        connection = await asyncpg.connect(self.started.settings.database_url.get_secret_value())
-
-        async def writes() -> bool:
-            return bool(await connection.fetchval(_WRITES))
-
-        try:
-            async with asyncio.timeout(20):
-                while not await writes():
-                    await asyncio.sleep(0.001)
-        finally:
-            await connection.close()
-
-
-_WRITES = """
-SELECT count(*) FROM pg_stat_activity
-WHERE datname = current_database() AND application_name LIKE 'kommo-streams %.v1' AND xact_start IS NOT NULL
-  AND query NOT LIKE '%pg_stat_activity%'
-"""
-
-
-async def crash_of_the_gateway(sender: Sender, gateway: Program) -> None:
-    """SIGKILL while many deliveries wait for their answer: what was answered 200 must be in the log."""
-    sender.burst = 48
-    await sender.reaches(sender.count + 12)
-    gateway.kill()
-    gateway.start()
+from tests.support.scenarios.deliveries_under_kills import every_accepted_delivery_is_in_the_tables_exactly_once
 
 
 @pytest.mark.timeout(300)
 async def test_every_accepted_delivery_is_in_both_tables_exactly_once(settings: Settings, tmp_path: Path) -> None:
-    rng = random.Random(SEED)
-    begin = time.monotonic()
-    with programs(settings, tmp_path / "logs") as started:
-        gateways = [started.start("gateway"), started.start("gateway")]
-        company = Company(started, rng)
-        for program in started.all:
-            await program.ready()
-        async with sending(settings, SEED, RATE, *gateways) as sender:
-            company.sender = sender
-            for number, moment in enumerate(plan(rng)):
-                await sender.reaches(sender.count + rng.randint(60, 260))
-                await company.suffer(moment)
-                if number % 5 == 2:
-                    await crash_of_the_gateway(sender, rng.choice(gateways))
-            await sender.reaches(sender.count + 100)
-        loaded = time.monotonic()
-        await drained(settings)
-        drain = time.monotonic() - loaded
-        await balance(settings, sender.accepted, sender.sent)
-        for member in (*gateways, *company.members["ingest"], *company.members["projector"]):
-            await member.ready()
-            company.slowest = max(company.slowest, await member.terminate())
-        # That an account had a hundred answers of 503 while gateways were killed is no fault of theirs.
-        assert not [line for line in started.errors() if line.get("logger") != "gateway.watch"]
-        assert not started.unhandled()
-    print(
-        f"{MOMENTS} moments, {sender.count} accepted, answers {dict(sender.answers)}; {loaded - begin:.0f} s of load, "
-        f"drained in {drain:.1f} s, slowest end on SIGTERM {company.slowest:.1f} s"
-    )
+    await every_accepted_delivery_is_in_the_tables_exactly_once(8, 150.0, settings, tmp_path)

@@ -14,7 +14,7 @@ import pytest
 
 from dashboard import tokens
 from runtime.settings import Settings
-from tests.acceptance.support import (
+from tests.support.programs import (
     ACCOUNTS,
     Program,
     Programs,
@@ -24,7 +24,8 @@ from tests.acceptance.support import (
     programs,
     sending,
 )
-from tests.conftest import Servers, eventually
+from tests.support.servers import OwnServers, Servers
+from tests.support.waiting import eventually
 
 RATE = 120.0
 BACK_SECONDS = 45.0
@@ -74,7 +75,7 @@ async def more(sender: Sender, count: int = 100) -> None:
     await sender.reaches(sender.count + count)
 
 
-async def _kafka_away(servers: Servers, house: House, sender: Sender) -> None:
+async def _kafka_away(servers: OwnServers, house: House, sender: Sender) -> None:
     servers.embedded.kafka.kill()
     try:
         refused = sender.answers["503"] + sender.answers["TimeoutError"]
@@ -91,7 +92,7 @@ async def _kafka_away(servers: Servers, house: House, sender: Sender) -> None:
         await asyncio.to_thread(servers.embedded.kafka.start)
 
 
-async def _postgres_away(servers: Servers, house: House, sender: Sender) -> None:
+async def _postgres_away(servers: OwnServers, house: House, sender: Sender) -> None:
     servers.embedded.postgres.kill()
     try:
         await more(sender)  # the gateway needs Kafka and nothing else
@@ -107,7 +108,7 @@ async def _postgres_away(servers: Servers, house: House, sender: Sender) -> None
         await asyncio.to_thread(servers.embedded.postgres.start)
 
 
-async def _valkey_away(servers: Servers, house: House, sender: Sender) -> None:
+async def _valkey_away(servers: OwnServers, house: House, sender: Sender) -> None:
     servers.embedded.valkey.kill()
     try:
         await more(sender)
@@ -124,7 +125,10 @@ Outage = Callable[[Servers, House, Sender], Awaitable[None]]
 
 
 @pytest.mark.timeout(300)
-async def test_each_server_may_go_away_and_come_back(servers: Servers, settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.kills_servers
+async def test_each_server_may_go_away_and_come_back(
+    mortal_servers: OwnServers, settings: Settings, tmp_path: Path
+) -> None:
     outages: list[Outage] = [_postgres_away, _valkey_away, _kafka_away, _postgres_away]
     told = []
     with programs(settings, tmp_path / "logs") as started:
@@ -138,7 +142,7 @@ async def test_each_server_may_go_away_and_come_back(servers: Servers, settings:
             await more(sender)
             for outage in outages:
                 begin = time.monotonic()
-                await outage(servers, house, sender)
+                await outage(mortal_servers, house, sender)
                 back = time.monotonic()
                 await house.ready()
                 told.append(
@@ -164,12 +168,13 @@ async def test_each_server_may_go_away_and_come_back(servers: Servers, settings:
     print("\n".join(told))
 
 
-async def test_readyz_says_that_kafka_went_away(servers: Servers, settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.kills_servers
+async def test_readyz_says_that_kafka_went_away(mortal_servers: OwnServers, settings: Settings, tmp_path: Path) -> None:
     with programs(settings, tmp_path / "logs") as started:
         members = [started.start(name) for name in ("gateway", "ingest", "projector")]
         for member in members:
             await member.ready()
-        servers.embedded.kafka.kill()
+        mortal_servers.embedded.kafka.kill()
         try:
 
             async def told() -> bool:
@@ -177,20 +182,21 @@ async def test_readyz_says_that_kafka_went_away(servers: Servers, settings: Sett
 
             await eventually(told, 10, "each says that Kafka is away")
         finally:
-            await asyncio.to_thread(servers.embedded.kafka.start)
+            await asyncio.to_thread(mortal_servers.embedded.kafka.start)
         for member in members:
             await member.ready(BACK_SECONDS)
 
 
 @pytest.mark.parametrize("away", ["kafka", "postgres"])
+@pytest.mark.kills_servers
 async def test_sigterm_is_obeyed_while_a_server_is_away(
-    servers: Servers, settings: Settings, tmp_path: Path, away: str
+    mortal_servers: OwnServers, settings: Settings, tmp_path: Path, away: str
 ) -> None:
     with programs(settings, tmp_path / "logs") as started:
         members = [started.start(name) for name in ("gateway", "ingest", "projector", "dashboard", "worker")]
         for member in members:
             await member.ready()
-        server = getattr(servers.embedded, away)
+        server = getattr(mortal_servers.embedded, away)
         server.kill()
         try:
 

@@ -16,9 +16,9 @@ from schemas.actions import CreateLead
 from schemas.command import Command
 from streams.producer import Producer, Record
 from streams.topics import COMMANDS
-from tests.acceptance.simulated import SimulatedKommo
-from tests.acceptance.support import programs
-from tests.conftest import eventually
+from tests.support.programs import programs
+from tests.support.simulated_kommo import SimulatedKommo
+from tests.support.waiting import eventually
 
 ACCOUNT = 16_700_680
 

@@ -24,7 +24,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.decoder import decode
 from schemas.delivery import read_delivery
-from tests.conftest import ROOT, eventually, two_free_ports
+from tests.support import CORPUS, ROOT
+from tests.support.ports import two_free_ports
+from tests.support.waiting import eventually
 
 ACCOUNT = 16700680
 FOREIGN = "042"
@@ -32,7 +34,7 @@ FOREIGN = "042"
 VISIBLE_SECONDS = 5.0
 """A second is what is promised; this machine may be busy with something else."""
 
-_CORPUS = sorted((ROOT / "tests" / "schemas" / "corpus").glob("*.form"))
+_CORPUS = sorted(CORPUS.glob("*.form"))
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 METRICS = {

@@ -14,30 +14,34 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
 
-.venv/installed: pyproject.toml constraints.txt
+# The environment is made anew for another Python: make test PYTHON=python3.13
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+INSTALLED := .venv/installed-$(VERSION)
+
+$(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "kommo-streams needs Python 3.11 or newer: make PYTHON=python3.13 ..." >&2; exit 1; }
-	$(PYTHON) -m venv .venv
+	[ -e $@ ] || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embedded,worker,dev]'
 	@touch $@
 
 .PHONY: install
-install: .venv/installed ## Make the environment .venv
+install: $(INSTALLED) ## Make the environment .venv
 
 .PHONY: demo
-demo: .venv/installed ## Run everything on embedded servers and send realistic deliveries
+demo: $(INSTALLED) ## Run everything on embedded servers and send realistic deliveries
 	$(BIN)/kommo-streams up --demo --data "$(DATA)" --port "$(PORT)"
 
 .PHONY: lint
 lint: style types rooms ## Linter, formatter, types, the order of the rooms
 
 .PHONY: style types rooms
-style: .venv/installed
+style: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-types: .venv/installed
+types: $(INSTALLED)
 	$(BIN)/mypy
-rooms: .venv/installed
+rooms: $(INSTALLED)
 	$(BIN)/lint-imports
 
 .PHONY: chromium
@@ -47,26 +51,29 @@ chromium: # the page is tested in a real browser
 		$$( [ "$$(id -u)" = 0 ] || echo sudo ) sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium'; }
 
 # A file's tests stay in one process, so that what they share is made once; the dearest tiers begin.
-PYTEST = $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder \
+	--durations=25 --pytest-durations=25 --pytest-durations-show=fixture --pytest-durations-time-format=auto
 
 .PHONY: quick unit
 quick: ## Linters, types and the tests that need no server: for the inner loop
 	@$(MAKE) --no-print-directory -j 2 --output-sync=target lint unit
-unit: .venv/installed
+unit: $(INSTALLED)
 	$(PYTEST) --hypothesis-profile=quick tests/unit
 
 .PHONY: test
 test: lint chromium ## Everything but the soak: linters, then every test on real servers
 	$(PYTEST)
 
-.PHONY: soak
-soak: .venv/installed chromium ## The long figures: kills at full rate, 100,000 deliveries, a million bodies, properties ten times
+.PHONY: soak fuzz
+soak: $(INSTALLED) chromium ## The long figures: kills at full rate, 100,000 deliveries, a million bodies, properties ten times
 	$(PYTEST) tests/soak
 	$(PYTEST) --hypothesis-profile=soak -m hypothesis
+	@$(MAKE) --no-print-directory fuzz
+fuzz: $(INSTALLED) ## A million mutated bodies through the decoder
 	$(BIN)/python -m tests.soak.schemas.fuzz
 
 .PHONY: bench
-bench: .venv/installed ## Measure, each figure beside its reference
+bench: $(INSTALLED) ## Measure, each figure beside its reference
 	$(BIN)/python -m bench
 
 .PHONY: constraints

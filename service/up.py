@@ -177,7 +177,7 @@ class _Up:
         self._command("init", capture=False).run(INIT_LIMIT, self._stop.event)
         progress.finish("init", "Topics and tables are ready")
         self._supervisor = Supervisor(self._directory, progress.say)
-        self._supervisor.watch(*servers.kafka.brokers, servers.postgres, servers.valkey)
+        self._supervisor.watch(*servers.processes)
         progress.begin("processes", "Starting gateway, ingest, projector, worker and dashboard")
         for name in _PROCESSES:
             self._launch(name, [name], int(self._environment[f"KOMMO_STREAMS_{name.upper()}_PORT"]))

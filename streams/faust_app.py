@@ -15,6 +15,7 @@ from streams.connection import connection
 from streams.topics import MIB, physical
 
 SESSION_SECONDS = 6.0
+METADATA_MS = 5_000
 
 
 class _App(faust.App):
@@ -41,7 +42,7 @@ def faust_app(settings: Settings, agent: str) -> faust.App:
         consumer_max_fetch_size=4 * MIB,
         # A broker that has just come back may not know the topic yet, and Faust then gives its partitions to nobody
         # until the metadata is asked for again: by default for 5 minutes.
-        consumer_metadata_max_age_ms=5_000,
+        consumer_metadata_max_age_ms=METADATA_MS,
         stream_wait_empty=False,  # else one that is stuck holds up every rebalance, and SIGTERM
         stream_buffer_maxsize=4096,
         topic_allow_declare=False,  # topics are declared in streams/topics.py

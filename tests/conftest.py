@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -25,7 +26,12 @@ def _configure_without_cache(**options: Any) -> None:
 
 
 structlog.configure = _configure_without_cache
-structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+# A traceback drawn with every variable, as structlog does by default, costs a second; production has plain ones, too.
+_RENDERER = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+structlog.configure(
+    wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    processors=[*structlog.get_config()["processors"][:-1], _RENDERER],
+)
 
 for _name in [name for name in os.environ if name.startswith(PREFIX)]:
     del os.environ[_name]  # a test says itself what its settings are
@@ -41,3 +47,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Nothing of the run stays."""
     if not hasattr(config, "workerinput"):
         end_run()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say what each tier cost: the seconds of all its tests with their fixtures, over all workers."""
+    seconds: Counter[str] = Counter()
+    tests: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                tier = report.nodeid.split("/")[1]
+                seconds[tier] += report.duration
+                tests[tier] += report.when == "call"
+    if seconds:
+        terminalreporter.section("tiers: seconds over all workers")
+    for tier, total in seconds.most_common():
+        terminalreporter.write_line(f"{total:7.1f} s  {tier} ({tests[tier]} tests)")

@@ -29,6 +29,8 @@ WHAT = "POST /oauth2/access_token"
 ATTEMPTS = 3
 MOST_SECONDS = 15.0  # of one attempt: three and their pauses are over before a claim is (credentials.CLAIM_SECONDS)
 
+_BACKOFF = wait_random_exponential(0.2, max=2)
+
 
 @dataclass(frozen=True, slots=True)
 class Claims:
@@ -90,7 +92,7 @@ class OAuth:
             raise KommoError(ErrorClass.AUTHENTICATION, f"{WHAT}: a long-lived token cannot be refreshed")
         retrying = AsyncRetrying(
             retry=retry_if_exception(_worth_another),
-            wait=wait_random_exponential(0.2, max=2),
+            wait=_BACKOFF,
             stop=stop_after_attempt(ATTEMPTS),
             reraise=True,
         )

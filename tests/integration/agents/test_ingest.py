@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 
 import agents.ingest
@@ -21,8 +20,9 @@ from schemas.event import Event
 from schemas.identity import new_delivery_id
 from streams.consumer import BatchConsumer
 from streams.producer import Producer, Record
-from streams.topics import DEADLETTERS, EVENTS, WEBHOOKS, ensure_topics, physical, topics
+from streams.topics import DEADLETTERS, EVENTS, WEBHOOKS, ensure_topics, physical
 from tests.support.servers import OwnServers
+from tests.support.topics import amount, everything
 from tests.support.waiting import eventually, running
 from tests.support.webhooks import bodies
 
@@ -43,35 +43,13 @@ async def put(settings: Settings, *deliveries: Delivery) -> None:
         await producer.send_all(WEBHOOKS, [Record(item.key, item.body, item.headers()) for item in deliveries])
 
 
-async def everything(settings: Settings, topic: str) -> list[Any]:
-    """All records of a topic, in the order of partition and offset."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap_servers,
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=12 * 1024 * 1024,
-    )
-    await consumer.start()
-    try:
-        wanted = next(item for item in topics(settings) if item.name == topic)
-        partitions = [TopicPartition(physical(settings, topic), number) for number in range(wanted.partitions)]
-        consumer.assign(partitions)
-        ends = await consumer.end_offsets(partitions)
-        found: list[Any] = []
-        while len(found) < sum(ends.values()):
-            for part in (await consumer.getmany(timeout_ms=500)).values():
-                found += part
-        return sorted(found, key=lambda item: (item.partition, item.offset))
-    finally:
-        await consumer.stop()
-
-
 async def events(settings: Settings) -> list[Event]:
     return [Event.from_json(item.value) for item in await everything(settings, EVENTS)]
 
 
 def count(settings: Settings, topic: str, wanted: int) -> Callable[[], Awaitable[bool]]:
     async def enough() -> bool:
-        return len(await everything(settings, topic)) >= wanted
+        return await amount(settings, topic) >= wanted
 
     return enough
 
@@ -134,8 +112,9 @@ async def test_events_of_an_entity_keep_the_order_of_their_deliveries(settings: 
     await put(settings, *(delivery(body, number) for number, body in enumerate(bodies)))
     async with running(lambda stop: ingest(settings, stop)):
         await eventually(count(settings, EVENTS, 3000), 40)
+    found = await events(settings)
     for identifier in range(1, 8):
-        mine = [event.sequence for event in await events(settings) if event.subject == f"lead/{identifier}"]
+        mine = [event.sequence for event in found if event.subject == f"lead/{identifier}"]
         assert mine == sorted(mine)
 
 

@@ -10,15 +10,16 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 import asyncpg
 import httpx
 from pydantic import SecretStr
 
 from agents.migrations import migrations as agents_migrations
-from dashboard import tokens
+from dashboard import process, tokens
+from dashboard.api import Services
 from dashboard.migrations import migrations
-from dashboard.process import dashboard
 from projections.projector import migrations as projection_migrations
 from projections.queries import VIEWS
 from runtime.migrations import migrate
@@ -221,6 +222,8 @@ class Board:
     client: httpx.AsyncClient
     stop: asyncio.Event
     task: asyncio.Task[None]
+    services: Services
+    """Its parts, for a test that waits until somebody waits."""
 
     async def get(self, path: str, token: str | None = None, **params: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -231,6 +234,9 @@ class Board:
         assert answer.status_code == 200, answer.text
         items: list[dict[str, Any]] = answer.json()["items"]
         return items
+
+
+_assemble = process.assemble
 
 
 def settings_for(database_url: str, redis_url: str | None, **more: Any) -> Settings:
@@ -256,13 +262,23 @@ async def open_board(
 ) -> AsyncIterator[Board]:
     settings = settings_for(database_url, redis_url, **more)
     stop = asyncio.Event()
-    task = asyncio.create_task(dashboard(settings, stop))
+    kept: list[Services] = []
+
+    def assemble(*args: Any) -> Services:
+        kept.append(_assemble(*args))
+        return kept[0]
+
+    with mock.patch.object(process, "assemble", assemble):
+        task = asyncio.create_task(process.dashboard(settings, stop))
+        while not kept and not task.done():
+            await asyncio.sleep(0.001)
     url = f"http://127.0.0.1:{settings.dashboard_port}"
     # The request's id is always the same, so that two errors are alike but for what makes them different.
-    async with httpx.AsyncClient(base_url=url, timeout=15, headers={"X-Request-Id": "of-a-test"}) as client:
+    headers = {"X-Request-Id": "of-a-test"}
+    async with httpx.AsyncClient(base_url=url, timeout=15, verify=False, headers=headers) as client:
         await eventually(lambda: _answers(client, "/readyz" if ready else "/livez", task))
         try:
-            yield Board(url, client, stop, task)
+            yield Board(url, client, stop, task, kept[0])
         finally:
             stop.set()
             await asyncio.wait_for(task, 10)
@@ -308,7 +324,7 @@ class Stream:
 async def live(board: Board, token: str, **params: Any) -> AsyncIterator[Stream]:
     headers = {"Authorization": f"Bearer {token}"}
     async with (
-        httpx.AsyncClient(base_url=board.url, timeout=20) as client,
+        httpx.AsyncClient(base_url=board.url, timeout=20, verify=False) as client,
         client.stream("GET", "/api/v1/live", headers=headers, params=params or None) as response,
     ):
         assert response.status_code == 200, await response.aread()

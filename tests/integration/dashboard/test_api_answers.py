@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import datetime as dt
 
+import pytest
+
 from tests.integration.dashboard.support import NOON, ONE, TWO, Board, Rows
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_the_activity_log_is_answered_newest_first_with_its_changes(board: Board, rows: Rows) -> None:

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator
 from typing import Any
 
-import asyncpg
 import jsonschema
 import pytest
 
-from tests.integration.dashboard.support import NOON, ONE, TWO, Board, Rows, agents_migrated, migrated, open_board
+from tests.integration.dashboard.support import NOON, ONE, TWO, Board, Rows, agents_migrated, open_board
 from tests.integration.dashboard.test_wrong_requests import problem
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PATH = "/api/v1/circuits"
 MINUTE = dt.timedelta(minutes=1)
-
-
-@pytest.fixture
-async def own_rows(database: str) -> AsyncIterator[Rows]:
-    """Rows of a database of its own, in which no worker has run."""
-    await migrated(database)
-    connection = await asyncpg.connect(database)
-    yield Rows(connection)
-    await connection.close()
 
 
 def told(items: list[dict[str, Any]]) -> list[tuple[int, str]]:
     return [(item["account_id"], item["kind"]) for item in items]
 
 
-async def test_without_a_worker_there_are_none_and_with_one_those_of_the_token(own_rows: Rows, database: str) -> None:
-    rows = own_rows
+async def test_without_a_worker_there_are_none_and_with_one_those_of_the_token(new_rows: tuple[Rows, str]) -> None:
+    rows, database = new_rows
     all_, one, both, other = [await rows.token(*who) for who in ((), (ONE,), (ONE, TWO), (999,))]
     async with open_board(database) as board:
         assert (await board.get(PATH, all_)).json() == {"items": []}
@@ -65,7 +56,8 @@ async def test_without_a_worker_there_are_none_and_with_one_those_of_the_token(o
         assert list(document["components"]["schemas"]["Circuit"]["properties"]) == list(answer.json()["items"][0])
 
 
-async def test_the_answer_is_bounded(own_rows: Rows, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_answer_is_bounded(new_rows: tuple[Rows, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    own_rows, database = new_rows
     monkeypatch.setattr("dashboard.circuits.MOST_CIRCUITS", 2)
     await agents_migrated(database)
     for number, kind in enumerate(("tasks", "leads", "notes")):
@@ -75,7 +67,8 @@ async def test_the_answer_is_bounded(own_rows: Rows, database: str, monkeypatch:
     assert told(found) == [(ONE, "notes"), (ONE, "leads")]
 
 
-async def test_tables_that_are_not_for_this_user_are_no_outage(own_rows: Rows, database: str) -> None:
+async def test_tables_that_are_not_for_this_user_are_no_outage(new_rows: tuple[Rows, str]) -> None:
+    own_rows, database = new_rows
     await agents_migrated(database)
     await own_rows.circuit(ONE, "leads", NOON, NOON)
     token = await own_rows.token()

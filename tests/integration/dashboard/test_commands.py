@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 from dashboard import commands
 from tests.support.ports import free_port
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 TOKEN = re.compile(r"kst_[0-9a-f]{16}_[A-Za-z0-9_-]{43}")
 
 
@@ -107,26 +109,6 @@ async def test_an_address_has_its_code_in_the_fragment(shell: Shell, tables: str
     assert (row["kind"], row["accounts"]) == ("code", [7])
     assert 14 * 60 < row["rest"].total_seconds() <= 15 * 60
     assert "once" in (await shell.run("dashboard-url")).stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("--name", "x", "--accounts", "one"), "'*' in quotes"),
-        (("--name", "x", "--accounts", "1,,2"), "31337"),
-        (("--name", "x", "--accounts", "0"), "31337"),
-        (("--name", "x", "--accounts", "9223372036854775808"), "31337"),
-        (("--name", " ", "--accounts", "1"), "1 to 100"),
-        (("--name", "x", "--accounts", "1", "--expires", "tomorrow"), "30d"),
-        (("--name", "x", "--accounts", "1", "--expires", "2099-01-01T00:00:00"), "2027-01-31T00:00:00Z"),
-        (("--name", "x", "--accounts", "1", "--expires", "2020-01-01T00:00:00Z"), "is over"),
-        (("--name", "x"), "--accounts"),
-    ],
-)
-def test_wrong_arguments_are_told_what_is_right(arguments: tuple[str, ...], said: str) -> None:
-    result = CliRunner().invoke(commands.token, ["create", *arguments])
-    assert result.exit_code == 2
-    assert said in result.output
 
 
 async def test_a_database_that_is_away_is_one_line_and_exit_code_3(shell: Shell) -> None:

@@ -6,10 +6,20 @@ import time
 
 import pytest
 
+from dashboard import access
+from dashboard import live as live_streams
 from dashboard.database import DatabaseAway
 from projections.queries import View
 from tests.integration.dashboard.support import NOON, ONE, TWO, Board, Rows, live, open_board
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def board(own_board: Board) -> Board:
+    """Streams are of one test only."""
+    return own_board
 
 
 async def test_a_change_is_pushed_within_a_second_as_a_whole_page(board: Board, rows: Rows) -> None:
@@ -44,7 +54,7 @@ async def test_all_streams_share_one_poll_and_one_read(
         return await read(self, *args)  # type: ignore[arg-type]
 
     async with contextlib.AsyncExitStack() as stack:
-        streams = [await stack.enter_async_context(live(board, who)) for who in [token] * 5 + [other] * 5]
+        streams = [await stack.enter_async_context(live(board, who)) for who in [token] * 3 + [other] * 3]
         for stream in streams:
             await stream.next("activity")
         await asyncio.sleep(0.5)
@@ -99,7 +109,10 @@ async def test_a_stream_that_is_closed_is_forgotten(board: Board, rows: Rows, mo
     await eventually(free, 3)
 
 
-async def test_a_stream_ends_soon_after_its_token(board: Board, rows: Rows) -> None:
+async def test_a_stream_ends_soon_after_its_token(board: Board, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert access.REMEMBERED_SECONDS + live_streams._CHECK_SECONDS <= 5
+    monkeypatch.setattr(access, "REMEMBERED_SECONDS", 0.3)
+    monkeypatch.setattr(live_streams, "_CHECK_SECONDS", 0.3)
     revoked, expired = await rows.token(ONE), await rows.token(ONE)
     async with live(board, revoked) as one, live(board, expired) as two:
         await one.next("activity")

@@ -6,9 +6,13 @@ import time
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit, urlunsplit
 
+import pytest
+
 from tests.integration.dashboard.support import ONE, Board, Rows, Stream, live, open_board
 from tests.integration.dashboard.test_wrong_requests import problem
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class Wire:
@@ -99,7 +103,10 @@ async def test_redis_may_go_away_hang_and_come_back(rows: Rows, tables: str, red
         assert (await readiness(board))[0] == 200
 
 
-async def test_the_database_may_go_away_and_come_back(rows: Rows, tables: str, redis_url: str) -> None:
+async def test_the_database_may_go_away_and_come_back(
+    rows: Rows, tables: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.database._PROBE_SECONDS", 0.1)
     token = await rows.token(ONE)
     async with wire_to(tables) as wire, open_board(wire.url, redis_url) as board, live(board, token) as stream:
         await rows.activity()
@@ -149,7 +156,10 @@ async def test_a_token_is_not_called_wrong_while_the_database_is_away(rows: Rows
         problem(await board.get("/api/v1/activity", "kst_0123456789abcdef_" + "a" * 43), 503)
 
 
-async def test_a_start_before_the_database_and_its_tables(rows: Rows, database: str) -> None:
+async def test_a_start_before_the_database_and_its_tables(
+    rows: Rows, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.database._PROBE_SECONDS", 0.1)
     async with wire_to(database) as wire:
         await wire.cut()
         async with open_board(wire.url, ready=False) as board:

@@ -1,9 +1,14 @@
-"""The page in a real browser."""
+"""The page in a real browser.
+
+`KOMMO_TESTS_HEADED=1 pytest tests/integration/dashboard/test_page.py` shows a window, in which each step takes half a
+second: to see what a test does.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import re
 import shutil
 import time
@@ -11,36 +16,51 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
-import asyncpg
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Page, Route, async_playwright, expect
 
+from runtime.settings import Settings
 from schemas.actions import ACTIONS
 from schemas.command import Command
-from tests.integration.dashboard.support import ONE, TWO, Board, Rows, agents_migrated, migrated, open_board
+from tests.integration.dashboard.support import ONE, TWO, Board, Rows, agents_migrated, kafka_of, open_board
 from tests.integration.dashboard.test_outages import wire_to
 
 _ARGUMENTS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
+LOOK = 1.3
+"""Seconds after which the page has asked for what the stream does not carry."""
+
+_HEADED = os.environ.get("KOMMO_TESTS_HEADED") == "1"
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-pytestmark = pytest.mark.skipif(_CHROMIUM is None, reason="no Chromium is installed")
+pytestmark = [
+    pytest.mark.skipif(_CHROMIUM is None, reason="no Chromium is installed"),
+    pytest.mark.asyncio(loop_scope="module"),
+]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        started = await playwright.chromium.launch(executable_path=_CHROMIUM, args=_ARGUMENTS)
+        started = await playwright.chromium.launch(
+            executable_path=_CHROMIUM, args=_ARGUMENTS, headless=not _HEADED, slow_mo=500 if _HEADED else 0
+        )
         yield started
         await started.close()
 
 
-@pytest.fixture
-async def page(browser: Browser) -> Page:
-    """A tab, in which an error of the page's own scripts or policy fails the test that looks at `page.faults`."""
-    page = await browser.new_page()
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """A tab with cookies and a clock of its own, see later().
+
+    An error of the page's own scripts or policy fails the test that looks at `page.faults`.
+    """
+    context = await browser.new_context()
+    page = await context.new_page()
+    await page.clock.install()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on(
@@ -48,7 +68,21 @@ async def page(browser: Browser) -> Page:
     )
     page.on("dialog", lambda dialog: faults.append(dialog.message))
     page.faults = faults  # type: ignore[attr-defined]
-    return page
+    yield page
+    await context.close()
+
+
+@pytest.fixture
+def board(own_board: Board) -> Board:
+    """Streams are of one test only."""
+    return own_board
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def door(tables: str, redis_url: str, shared_kafka: Settings) -> AsyncIterator[Board]:
+    """The same with a Kafka."""
+    async with open_board(tables, redis_url, **kafka_of(shared_kafka)) as running:
+        yield running
 
 
 def faults(page: Any) -> list[str]:
@@ -56,9 +90,21 @@ def faults(page: Any) -> list[str]:
     return found
 
 
+async def later(page: Page, seconds: float) -> None:
+    """Let the page's clock go on: what it does within this time, it does now."""
+    await page.clock.run_for(int(seconds * 1000))
+
+
 async def enter(page: Page, board: Board, rows: Rows, *accounts: int, commands: bool = False) -> None:
     await page.goto(f"{board.url}/#code={await rows.code(*accounts, commands=commands)}")
     await expect(page.locator("#state")).to_have_attribute("data-state", "live")
+    await later(page, LOOK)
+
+
+async def looks(page: Page, lines: int) -> None:
+    """The stream has told of what happened: the log has so many lines, and the page now looks at the other lists."""
+    await expect(page.locator("#activity > li")).to_have_count(lines)
+    await later(page, LOOK)
 
 
 async def test_the_way_in_and_out(page: Page, board: Board, rows: Rows) -> None:
@@ -149,7 +195,11 @@ async def test_the_filter_shows_one_account(page: Page, board: Board, rows: Rows
     assert faults(page) == []
 
 
-async def test_an_outage_shows_and_a_revoked_session_leads_to_the_door(page: Page, rows: Rows, tables: str) -> None:
+async def test_an_outage_shows_and_a_revoked_session_leads_to_the_door(
+    page: Page, rows: Rows, tables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for setting in ("access.REMEMBERED_SECONDS", "live._CHECK_SECONDS", "database._PROBE_SECONDS"):
+        monkeypatch.setattr(f"dashboard.{setting}", 0.2)
     async with wire_to(tables) as wire, open_board(wire.url) as board:
         await enter(page, board, rows)
         await wire.cut()
@@ -185,7 +235,8 @@ async def test_tasks_and_calls_have_their_lists(page: Page, board: Board, rows: 
     await expect(calls.last).to_contain_text("Call to an unknown number")
     await expect(calls.last.get_by_role("link")).to_have_count(0)
     await rows.task(at=now, task_id="3", text="A new one", status="open")
-    await rows.activity(at=now, summary="Task made")  # the stream tells of it, and the page looks
+    await rows.activity(at=now, summary="Task made")
+    await looks(page, 1)
     await expect(tasks).to_have_count(3)
     await page.get_by_role("button", name="Sign out").click()
     await expect(tasks).to_have_count(0)
@@ -235,7 +286,8 @@ async def test_commands_have_their_list_and_what_is_unknown_stands_out(page: Pag
     await expect(page.locator("#commands .decide")).to_have_count(1)
     await expect(page.locator("#give")).to_be_hidden()  # this session may only read
     await rows.command(at=now, command_id=str(uuid.uuid4()), entity_id="8")
-    await rows.activity(at=now)  # the stream tells of it, and the page looks
+    await rows.activity(at=now)
+    await looks(page, 1)
     await expect(cards).to_have_count(4)
     assert faults(page) == []
 
@@ -260,6 +312,7 @@ async def test_a_line_leads_to_its_command_and_that_to_its_story(page: Page, boa
     assert page.url == f"{board.url}/#command={name}"
     # A person decides: it shows while it is open.
     await rows.connection.execute("UPDATE kommo_projections.commands_v1 SET status = 'failed', decision = 'drop'")
+    await later(page, 5)
     await expect(page.locator("#command-told")).to_contain_text("drop", timeout=8000)
     await expect(page.locator("#command-told .decide")).to_have_count(0)
     await page.get_by_role("button", name="Close").click()
@@ -393,7 +446,8 @@ async def test_dead_letters_have_their_list_and_lead_to_the_original(page: Page,
     await page.keyboard.press("Escape")
     await expect(box).to_be_hidden()
     await rows.letter(at=now, reason="a new one")
-    await rows.activity(at=now)  # the stream tells of it, and the page looks
+    await rows.activity(at=now)
+    await looks(page, 1)
     await expect(cards).to_have_count(4)
     await page.locator("#account").select_option(str(TWO))
     await expect(cards).to_have_count(1)
@@ -431,12 +485,10 @@ async def test_a_dead_letter_that_is_large_fits_and_one_that_is_not_there_says_s
 
 
 async def test_open_circuits_show_above_the_commands_until_they_close(
-    page: Page, database: str, redis_url: str
+    page: Page, new_rows: tuple[Rows, str], redis_url: str
 ) -> None:
-    await migrated(database)
+    rows, database = new_rows
     now = dt.datetime.now(dt.UTC)
-    connection = await asyncpg.connect(database)
-    rows = Rows(connection)
     lines = page.locator("#circuits > li")
     async with open_board(database, redis_url) as board:
         await enter(page, board, rows, ONE, TWO)
@@ -446,7 +498,8 @@ async def test_open_circuits_show_above_the_commands_until_they_close(
         await rows.circuit(ONE, "notes", now - dt.timedelta(seconds=5), now + dt.timedelta(seconds=90))
         await rows.circuit(TWO, _ATTACK, now, now + dt.timedelta(hours=1))
         await rows.circuit(4, "leads", now, now)
-        await rows.activity()  # the stream tells of it, and the page looks
+        await rows.activity()
+        await looks(page, 1)
         await expect(lines).to_have_count(2)
         words = rf"Kommo of account {ONE} does not answer at notes since \d\d:\d\d; next probe in (\d+) s"
         await expect(lines.first).to_have_text(re.compile(f"^{words}$"))
@@ -463,19 +516,22 @@ async def test_open_circuits_show_above_the_commands_until_they_close(
         await expect(lines.last).to_contain_text(" min")
         assert await page.locator("#circuits ~ #commands").count() == 1
         await rows.circuit(ONE, "notes", now, now - dt.timedelta(seconds=1))
+        await later(page, 5)
         await expect(lines.first).to_contain_text("a probe is due", timeout=8000)
         await page.locator("#account").select_option(str(TWO))
         await expect(lines).to_have_text(re.compile(f"account {TWO}"))
         for number in range(12):
             await rows.circuit(TWO, f"k{number}", now + dt.timedelta(seconds=number), now)
+        await later(page, 5)
         await expect(lines).to_have_count(11, timeout=8000)
         await expect(lines.last).to_have_text("and 3 more")
-        await connection.execute("DELETE FROM kommo_agents.circuits")
+        await rows.connection.execute("DELETE FROM kommo_agents.circuits")
+        await later(page, 5)
         await expect(page.locator("#circuits")).to_be_hidden(timeout=8000)
         await rows.circuit(TWO, "leads", now, now)
         await rows.activity(TWO)
+        await looks(page, 1)
         await expect(lines).to_have_count(1)
         await page.get_by_role("button", name="Sign out").click()
         await expect(lines).to_have_count(0)
-    await connection.close()
     assert [fault for fault in faults(page) if "ERR_FAILED" not in fault] == []

@@ -9,6 +9,8 @@ import pytest
 from tests.integration.dashboard.support import ONE, Board, Rows, open_board
 from tests.integration.dashboard.test_wrong_requests import problem
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 def cookie_of(answer: httpx.Response) -> tuple[str, dict[str, str]]:
     jar = SimpleCookie(answer.headers["set-cookie"])
@@ -37,14 +39,16 @@ async def test_the_cookie_is_secure_where_the_page_is(rows: Rows, tables: str) -
         assert cookie_of(answer)[1]["secure"] == "True"
 
 
-async def test_of_many_who_show_a_code_at_once_one_gets_in(board: Board, rows: Rows) -> None:
+async def test_of_many_who_show_a_code_at_once_one_gets_in(own_board: Board, rows: Rows) -> None:
+    board = own_board  # which counts wrong codes
     code = await rows.code()
     answers = await asyncio.gather(*(board.client.post("/session", json={"code": code}) for _ in range(8)))
     assert sorted(answer.status_code for answer in answers) == [204] + [401] * 7
     assert await rows.connection.fetchval("SELECT count(*) FROM kommo.access_tokens") == 1
 
 
-async def test_codes_that_are_none_are_refused_and_then_counted(board: Board, rows: Rows) -> None:
+async def test_codes_that_are_none_are_refused_and_then_counted(own_board: Board, rows: Rows) -> None:
+    board = own_board
     right, old = await rows.code(), await rows.code()
     await rows.connection.execute("UPDATE kommo.access_tokens SET expires_at = now() WHERE id = $1", old[4:20])
     wrong = right[:-1] + ("a" if right[-1] != "a" else "b")

@@ -4,12 +4,14 @@ import asyncio
 import json
 from typing import Any
 
-import asyncpg
 import httpx
+import pytest
 import redis.asyncio as redis
 
 from projections.queries import ACTIVITY
-from tests.integration.dashboard.support import ONE, TWO, Board, Rows, live, migrated, open_board
+from tests.integration.dashboard.support import ONE, TWO, Board, Rows, live, open_board
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 THIRD = 4  # nobody's token names it
 LISTS = ("/api/v1/activity", "/api/v1/recent-updates")
@@ -51,7 +53,7 @@ async def test_a_token_without_accounts_reads_nothing(board: Board, rows: Rows) 
 
 
 async def test_the_cache_keeps_tenants_and_installations_apart(
-    board: Board, rows: Rows, redis_url: str, database: str
+    board: Board, rows: Rows, redis_url: str, new_rows: tuple[Rows, str]
 ) -> None:
     await two_tenants(rows)
     assert len(await board.items("/api/v1/activity", await rows.token(ONE))) == 1
@@ -59,28 +61,30 @@ async def test_the_cache_keeps_tenants_and_installations_apart(
     keys = [key.decode() async for key in cache.scan_iter("kommo-streams:*")]
     await cache.aclose()
     assert [key.partition(":activity_log:")[2] for key in keys] == [f"v{ACTIVITY.version}:{ONE}:50"]
-    await migrated(database)  # another installation, with the same account and the same Redis
-    connection = await asyncpg.connect(database)
-    token = await Rows(connection).token(ONE)
-    await connection.close()
+    other_rows, database = new_rows  # another installation, with the same account and the same Redis
+    token = await other_rows.token(ONE)
     async with open_board(database, redis_url) as other:
         assert await other.items("/api/v1/activity", token) == []
 
 
-async def test_a_cached_page_is_served_and_is_gone_after_a_second(board: Board, rows: Rows, redis_url: str) -> None:
+async def test_a_cached_page_is_served_and_is_gone_after_a_second(
+    board: Board, rows: Rows, cache: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     token = await rows.token(ONE)
-    await rows.activity(summary="first")
-    assert len(await board.items("/api/v1/activity", token)) == 1
-    await rows.activity(summary="second")
-    assert len(await board.items("/api/v1/activity", token)) == 1  # a second old at most
-    assert len(await board.items("/api/v1/activity", token, limit=49)) == 2
-    cache = redis.from_url(redis_url)
+    with monkeypatch.context() as patch:
+        patch.setattr("dashboard.pages.CACHE_MILLISECONDS", 60_000)
+        await rows.activity(summary="first")
+        assert len(await board.items("/api/v1/activity", token)) == 1
+        await rows.activity(summary="second")
+        assert len(await board.items("/api/v1/activity", token)) == 1
+        assert len(await board.items("/api/v1/activity", token, limit=49)) == 2
+    await cache.flushdb()
+    assert len(await board.items("/api/v1/activity", token)) == 2
     times = [await cache.pttl(key) async for key in cache.scan_iter(f"*:activity_log:v{ACTIVITY.version}:{ONE}:*")]
-    await cache.aclose()
-    assert times
-    assert all(0 <= time <= 1000 for time in times if time != -2)
+    assert all(0 <= time <= 1000 for time in times if time != -2)  # a second old at most
+    await rows.activity(summary="third")
     async with asyncio.timeout(3):
-        while len(await board.items("/api/v1/activity", token)) == 1:
+        while len(await board.items("/api/v1/activity", token)) == 2:
             await asyncio.sleep(0.05)
 
 
@@ -96,11 +100,14 @@ async def test_waiting_for_another_tenants_event_tells_nothing(rows: Rows, table
             assert theirs.status_code == nobodys.status_code == 504
             nobody = "00000000-0000-8000-8000-000000000000"
             assert theirs.text.replace(str(event), "X") == nobodys.text.replace(nobody, "X")
-            assert (await board.get(path, await rows.token(TWO), wait_for=event)).status_code == 200
             assert (await board.get(path, await rows.token(), account=ONE, wait_for=event)).status_code == 504
+        board.services.waiting._seconds = 10.0
+        for path in LISTS:
+            assert (await board.get(path, await rows.token(TWO), wait_for=event)).status_code == 200
 
 
-async def test_a_live_stream_tells_of_its_own_accounts_only(board: Board, rows: Rows) -> None:
+async def test_a_live_stream_tells_of_its_own_accounts_only(own_board: Board, rows: Rows) -> None:
+    board = own_board
     mine, all_ = await rows.token(ONE), await rows.token()
     async with live(board, mine) as stream, live(board, all_, account=TWO) as other:
         for _ in range(4):

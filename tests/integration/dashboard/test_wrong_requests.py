@@ -5,9 +5,12 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.integration.dashboard.support import NOON, ONE, TWO, Board, Rows
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LISTS = ("/api/v1/activity", "/api/v1/recent-updates")
 
@@ -129,7 +132,7 @@ async def test_another_tenants_account_is_forbidden_not_empty(board: Board, rows
         assert members["parameters"][0]["name"] == "account"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def answers_without_rights(board: Board, rows: Rows) -> dict[str, httpx.Response]:
     valid, session = await rows.token(), await rows.token(kind="session")
     expired = await rows.token(expires_at=NOON.replace(year=2020))

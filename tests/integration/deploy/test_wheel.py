@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import click
 import pytest
 
 from runtime.settings import PREFIX, Settings
+from service.cli import cli
 from tests.support import ROOT
 
+SECRET = "postgresql://user:hunter2@127.0.0.1:1/x"
 PACKAGES = ("schemas", "runtime", "streams", "agents", "projections", "gateway", "dashboard", "simulator", "service")
 
 
@@ -32,18 +36,27 @@ def unpacked(wheel: Path) -> Path:
     return target
 
 
-def run(home: Path, *arguments: str, path: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
+def python(
+    home: Path, *arguments: str, path: str = "", given: str = "", **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python where our packages are those of the wheel."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     environment |= {"PYTHONPATH": os.pathsep.join(filter(None, (path, str(home)))), **settings}
     return subprocess.run(
-        [sys.executable, "-m", "service", *arguments],
+        [sys.executable, *arguments],
         cwd=home.parent,
         env=environment,
+        input=given,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
+
+
+def run(home: Path, *arguments: str, path: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line of the wheel as a process."""
+    return python(home, "-m", "service", *arguments, path=path, **settings)
 
 
 def test_it_holds_every_file_of_the_packages(wheel: Path) -> None:
@@ -65,22 +78,16 @@ def _version(wheel: Path) -> str:
     return wheel.name.split("-")[1]
 
 
-def test_its_command_line_runs_from_it(unpacked: Path) -> None:
-    shown = run(unpacked, "config")
+def test_its_command_line_runs_from_it_and_shows_no_secret(unpacked: Path) -> None:
+    shown = run(unpacked, "config", KOMMO_STREAMS_DATABASE_URL=SECRET)
     assert shown.returncode == 0, shown.stderr
     for name in Settings.model_fields:
         assert PREFIX + name.upper() in shown.stdout
-    for command in ("up", "init", "gateway", "ingest", "projector", "dashboard", "webhook-url", "token", "simulate"):
-        helped = run(unpacked, command, "--help")
-        assert helped.returncode == 0, helped.stderr
-        assert "Usage:" in helped.stdout
-
-
-def test_secrets_are_not_shown_and_wrong_settings_are_named(unpacked: Path) -> None:
-    secret = "postgresql://user:hunter2@127.0.0.1:1/x"
-    shown = run(unpacked, "config", KOMMO_STREAMS_DATABASE_URL=secret)
     assert "hunter2" not in shown.stdout + shown.stderr
-    wrong = run(unpacked, "config", KOMMO_STREAMS_GATEWAY_PORT="many", KOMMO_STREAMS_DATABASE_URL=secret)
+
+
+def test_wrong_settings_are_named(unpacked: Path) -> None:
+    wrong = run(unpacked, "config", KOMMO_STREAMS_GATEWAY_PORT="many", KOMMO_STREAMS_DATABASE_URL=SECRET)
     assert wrong.returncode == 2
     assert "KOMMO_STREAMS_GATEWAY_PORT" in wrong.stderr
     assert "Traceback" not in wrong.stderr
@@ -96,19 +103,54 @@ def test_another_package_of_the_same_name_is_said(unpacked: Path, tmp_path: Path
     assert "environment" in shadowed.stderr
 
 
-def test_without_its_servers_it_says_which_setting_leads_to_them(unpacked: Path) -> None:
+AWAY = {
+    ("init",): "KOMMO_STREAMS_KAFKA_BOOTSTRAP_SERVERS",
+    ("webhook-url", "--account", "5"): "KOMMO_STREAMS_KAFKA_BOOTSTRAP_SERVERS",
+    ("token", "list"): "KOMMO_STREAMS_DATABASE_URL",
+}
+"""A command line, and the setting that leads to the server that it needs first."""
+
+EACH = """
+import json, sys
+import service
+from click.testing import CliRunner
+from service.cli import cli
+done = [CliRunner().invoke(cli, arguments) for arguments in json.load(sys.stdin)]
+print(json.dumps([service.__file__, *([one.exit_code, one.stdout, one.stderr] for one in done)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers(unpacked: Path) -> dict[tuple[str, ...], tuple[int, str, str]]:
+    """Exit code, output and errors of many command lines, all called in one process; no server is there."""
+    calls = [*((command, "--help") for command in cli.list_commands(click.Context(cli))), *AWAY]
     away = {
         "KOMMO_STREAMS_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
-        "KOMMO_STREAMS_DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:1/x",
+        "KOMMO_STREAMS_DATABASE_URL": SECRET,
         "KOMMO_STREAMS_GATEWAY_KEYS": "k1:" + "a" * 43,
     }
-    for command, setting in (
-        (("init",), "KOMMO_STREAMS_"),
-        (("webhook-url", "--account", "5"), "KOMMO_STREAMS_KAFKA_BOOTSTRAP_SERVERS"),
-        (("token", "list"), "KOMMO_STREAMS_DATABASE_URL"),
-    ):
-        done = run(unpacked, *command, **away)
-        assert done.returncode == 3, (command, done.stderr)
-        assert setting in done.stderr
-        assert "Traceback" not in done.stderr
-        assert "hunter2" not in done.stderr
+    done = python(unpacked, "-c", EACH, given=json.dumps(calls), **away)
+    assert done.returncode == 0, done.stderr
+    file, *told = json.loads(done.stdout)
+    assert Path(file).is_relative_to(unpacked)
+    return {call: (code, output, errors) for call, (code, output, errors) in zip(calls, told, strict=True)}
+
+
+def test_every_command_is_in_it_with_all_it_imports(answers: dict[tuple[str, ...], tuple[int, str, str]]) -> None:
+    helped = [call for call in answers if call[1:] == ("--help",)]
+    assert len(helped) > 10
+    for call in helped:
+        code, output, errors = answers[call]
+        assert code == 0, (call, errors)
+        assert "Usage:" in output
+
+
+def test_without_its_servers_it_says_which_setting_leads_to_them(
+    answers: dict[tuple[str, ...], tuple[int, str, str]],
+) -> None:
+    for call, setting in AWAY.items():
+        code, _, errors = answers[call]
+        assert code == 3, (call, errors)
+        assert setting in errors
+        assert "Traceback" not in errors
+        assert "hunter2" not in errors

@@ -14,6 +14,7 @@ from projections.reading import LoggedEvent
 from projections.snapshot import snapshot
 from tests.support.projections import T0, Log, Row, Tables, body, event_json, lead, person, task
 from tests.support.properties import in_postgres
+from tests.support.worlds import orders
 
 _WHOLE = {"date_create": T0 - 1000}
 
@@ -314,25 +315,6 @@ async def test_many_changes_are_counted(tables: Tables) -> None:
     assert len(changes or {}) == 30
 
 
-@pytest.mark.parametrize(
-    ("values", "wanted"),
-    [
-        ({"0": {"value": "a"}}, "a"),
-        ({"0": {"value": "a", "enum": "1"}, "1": {"value": "b"}}, ["a", "b"]),
-        ({"0": "1729717200"}, "2024-10-23T21:00:00Z"),
-        ({"0": "soon"}, "soon"),
-        ({"value": "2", "enum": "566642"}, "2"),
-        ({"0": {"value": {"quantity": "1"}}}, {"quantity": "1"}),
-        ("x", "x"),
-        ({}, []),
-    ],
-)
-def test_the_ways_kommo_nests_values(values: Any, wanted: Any) -> None:
-    [event] = Log().deliver(_lead(T0, custom_fields={"0": {"id": 1, "name": "F", "values": values}}), T0)
-    said = json.loads(snapshot(event) or "")
-    assert said["custom"] == ({"1": ["F", wanted]} if values != {} else {"1": ["F", None]})
-
-
 # ---- any order, any repeats, any batching ---------------------------------------------------------------------------
 
 _STEP = st.fixed_dictionaries(
@@ -390,7 +372,7 @@ def _expected(events: list[LoggedEvent]) -> dict[str, dict[str, Any]]:
 
 
 @in_postgres()
-@given(st.lists(_STEP, min_size=2, max_size=12), st.randoms(use_true_random=False))
+@given(st.lists(_STEP, min_size=2, max_size=12), orders())
 async def test_same_lines_for_any_order_repeats_and_batching(
     tables: Tables, steps: list[dict[str, Any]], rng: random.Random
 ) -> None:

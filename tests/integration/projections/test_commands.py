@@ -2,54 +2,50 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from projections import queries
 from projections.activity_log import ActivityLog
-from projections.commands import Commands, CommandState
+from projections.commands import Commands
 from projections.queries import ACTIVITY, COMMANDS, Filter, command, page, page_query, story
 from projections.reading import LoggedEvent
 from schemas.catalogue import EVENT_TYPES
-from schemas.outcome import Outcome, outcome_event
-from tests.support.projections import ACCOUNT, T0, Log, Row, Tables, body, call, event_json, lead, note, person, task
+from tests.support.outcomes import ONE, TELLINGS, THREE, TWO, Telling, told, told_log
+from tests.support.plans import cost, full_tables
+from tests.support.projections import (
+    ACCOUNT,
+    T0,
+    Log,
+    Row,
+    Tables,
+    body,
+    call,
+    event_json,
+    lead,
+    note,
+    open_tables,
+    person,
+    task,
+)
 from tests.support.projections import write as write_batch
 from tests.support.properties import in_postgres
-from tests.support.worlds import read_anyhow
-
-ONE, TWO, THREE = (f"0192f3c1-7c1b-7d0e-8a6f-00000000000{number}" for number in (1, 2, 3))
-
-
-def told(
-    log: Log, outcome: Outcome, at: float, command_id: str = ONE, *, attempt: int = 1, **facts: Any
-) -> LoggedEvent:
-    """Append what the agent tells of a command at this unix time."""
-    said = {"id": command_id, "action": "add_note", "entity": "lead/7", **facts}
-    if outcome != "admitted":
-        said["attempts"] = attempt
-    value = outcome_event(
-        outcome,
-        said,
-        account_id=ACCOUNT,
-        correlation_id=f"of-{command_id[-1]}",
-        attempt=0 if outcome == "admitted" else attempt,
-        at_us=round(at * 1_000_000),
-    ).value
-    return log.append(value)
+from tests.support.servers import Servers
+from tests.support.worlds import orders, read_anyhow
 
 
 async def folded(tables: Tables, batches: Iterable[Sequence[LoggedEvent]]) -> tuple[list[Row], list[Row]]:
     """Both tables, whole, after these batches."""
-    await tables.connection.execute("TRUNCATE kommo_projections.commands_v1, kommo_projections.command_effects_v1")
+    await tables.connection.execute(
+        "DELETE FROM kommo_projections.commands_v1; DELETE FROM kommo_projections.command_effects_v1"
+    )
     projection = Commands()
     for events in batches:
         await write_batch(tables.connection, projection, events)
@@ -218,119 +214,16 @@ async def test_an_effect_that_is_told_twice_was_asked_for_when_the_first_says_in
 
 # ---- any order of reading, in PostgreSQL ----------------------------------------------------------------------------
 
-_OUTCOMES: tuple[Outcome, ...] = ("admitted", "succeeded", "retried", "failed", "unknown")
-
-
-@dataclasses.dataclass(frozen=True)
-class Telling:
-    """One thing an agent tells of one of two commands."""
-
-    outcome: Outcome
-    command: str
-    second: int
-    attempt: int
-    action: str
-    entities: dict[str, int] | None
-    updated_at: int | None
-    decision: str | None
-
-
-_TELLINGS = st.lists(
-    st.builds(
-        Telling,
-        st.sampled_from(_OUTCOMES),
-        st.sampled_from([ONE, TWO]),
-        st.integers(0, 3),
-        st.integers(0, 2),
-        st.sampled_from(["add_note", "create_lead", "update_lead", "create_meeting_note"]),
-        st.none() | st.dictionaries(st.sampled_from(["lead", "contact", "task", "note"]), st.integers(1, 2)),
-        st.none() | st.integers(T0, T0 + 1),
-        st.sampled_from([None, None, "repeat", "done"]),
-    ),
-    min_size=1,
-    max_size=12,
-)
-
-
-def _log(world: Iterable[Telling], *, only_first: bool = True) -> Log:
-    """The log of a world; an event id is told by its command, outcome and attempt, so only once."""
-    log, seen = Log(), set()
-    for number, item in enumerate(world):
-        name = (item.command, item.outcome, 0 if item.outcome == "admitted" else item.attempt)
-        if only_first and name in seen:
-            continue
-        seen.add(name)
-        told(
-            log,
-            item.outcome,
-            T0 + item.second,
-            item.command,
-            attempt=item.attempt,
-            action=item.action,
-            entities=item.entities,
-            updated_at=item.updated_at,
-            decision=item.decision,
-            error=f"e{number}",
-            total_ms=100 * number,
-            data={"n": number} if item.outcome == "admitted" else None,
-        )
-    return log
-
 
 @in_postgres()
-@given(_TELLINGS, st.randoms(use_true_random=False))
+@given(TELLINGS, orders())
 async def test_any_order_of_reading_any_batching_and_any_repeat_gives_the_same_rows_and_effects(
     tables: Tables, world: list[Telling], rng: random.Random
 ) -> None:
-    events = _log(world).events
+    events = told_log(world).events
     expected = await folded(tables, [events])
     for _ in range(3):
         assert await folded(tables, read_anyhow(events, rng)) == expected
-
-
-def state_of(events: Iterable[LoggedEvent], *, stored: bool = False) -> CommandState:
-    state = CommandState()
-    for event in events:
-        state.fold(event)
-        if stored:
-            state = CommandState.from_json(state.to_json())
-    return state
-
-
-@given(_TELLINGS, st.randoms(use_true_random=False))
-def test_a_state_is_the_same_in_whatever_order_its_events_are_read(world: list[Telling], rng: random.Random) -> None:
-    # Even where one id is told twice with other words, as no agent does.
-    events = [event for event in _log(world, only_first=False).events if event.entity_id == ONE]
-    if not events:
-        return
-    expected = state_of(events)
-    for stored in (False, True):
-        read = [*events, *rng.choices(events, k=3)]
-        rng.shuffle(read)
-        assert state_of(read, stored=stored) == expected
-        assert state_of(read, stored=stored).columns() == expected.columns()
-
-
-@given(_TELLINGS)
-def test_a_row_is_what_a_look_at_all_events_at_once_would_say(world: list[Telling]) -> None:
-    """Written without the fold: sort by attempt, then by who tells it, then by time; look at both ends."""
-    events = [event for event in _log(world).events if event.entity_id == ONE]
-    if not events:
-        return
-
-    def place(event: LoggedEvent) -> tuple[Any, ...]:
-        said = event.data["command"]
-        step = ("admitted" not in event.kind.name) + ("decision" in said and "admitted" not in event.kind.name)
-        return said.get("attempts", 0), step, event.sort_key, event.event_id
-
-    line = sorted(events, key=place)
-    state = state_of(events).columns()
-    outcome = line[-1].kind.name.rpartition(".")[2]
-    assert state[3] == {"admitted": "waiting", "retried": "waiting"}.get(outcome, outcome)
-    assert (state[-2], state[-1]) == (line[-1].time, line[-1].event_id)
-    assert state[0] == line[0].data["command"]["action"]
-    made = [event.data["command"]["entities"] for event in line if "entities" in event.data["command"]]
-    assert json.loads(state[12] or "null") == ((made[-1] or None) if made else None)
 
 
 # ---- what a command caused ------------------------------------------------------------------------------------------
@@ -460,10 +353,10 @@ DO $$ BEGIN FOR m IN 1..6 LOOP EXECUTE format(
     'FOR VALUES FROM (''2026-0%1$s-01'') TO (''2026-0%2$s-01'')', m, m + 1);
 END LOOP; END $$;
 INSERT INTO kommo_projections.activity_log_v2
-SELECT CASE WHEN i % 4 = 0 THEN 31337 ELSE 100000 + i % 300 END, timestamptz '2026-01-01' + i * interval '1 minute',
+SELECT CASE WHEN i % 4 = 0 THEN 31337 ELSE 100000 + i % 300 END, timestamptz '2026-01-01' + i * interval '5 minutes',
        gen_random_uuid(), 'lead', (i % 5000)::text, CASE WHEN i < 5000 THEN 'kommo.lead.added' ELSE 'kommo.lead.updated'
        END, 1, 'x', NULL, NULL, NULL, 'd' || i, 0, i, '1-' || lpad(i::text, 16, '0') || '-000000', 'kommo', 1, false
-FROM generate_series(0, 199999) AS i;
+FROM generate_series(0, 39999) AS i;
 INSERT INTO kommo_projections.command_effects_v1
 SELECT account_id, entity_type, entity_id, occurred_at, 'kommo.lead.', event_id::text, occurred_at
 FROM kommo_projections.activity_log_v2 WHERE log_offset % 8 = 0;
@@ -478,48 +371,49 @@ ANALYZE kommo_projections.commands_v1
 """
 
 
-async def _cost(tables: Tables, query: str, *arguments: Any) -> tuple[int, str]:
-    explained = await tables.connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {query}", *arguments)
-    plan = "\n".join(row[0] for row in explained)
-    shared = next(line for line in plan.splitlines() if "Buffers: shared" in line)
-    return sum(int(part.split("=")[1]) for part in shared.split() if "=" in part), plan
+@pytest.fixture(scope="module")
+def full(shared_servers: Servers) -> Iterator[str]:
+    with full_tables(shared_servers, _MANY) as url:
+        yield url
 
 
 @pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
-async def test_pages_and_stories_cost_one_look_up_a_line(tables: Tables, plans: str) -> None:
-    await tables.connection.execute(_MANY)
-    await tables.connection.execute(f"SET plan_cache_mode = {plans}")
-    middle = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
-    after = (middle, "1-0", "00000000-0000-0000-0000-000000000000")
-    for accounts in ((31337,), None, (31337, 100001)):
-        for place in (None, after):
-            query, arguments = page_query(ACTIVITY, Filter(accounts), place, 51)
-            blocks, plan = await _cost(tables, query, *arguments)
-            assert "Seq Scan on command_effects" not in plan
-            assert blocks < 51 * 10, plan
-        filters = [Filter(accounts)]
-        if accounts == (31337,):
-            filters += [Filter(accounts, more=(("state", "unknown"),)), Filter(accounts, entity_type="lead")]
-            filters += [Filter(accounts, more=(("action", "create_lead"),))]
-        for wanted in filters:
-            query, arguments = page_query(COMMANDS, wanted, None, 51)
-            blocks, plan = await _cost(tables, query, *arguments)
-            assert "Seq Scan" not in plan, plan
-            assert blocks < 500, plan
-    rows, _ = await page(tables.connection, ACTIVITY, Filter((31337,)), None, 50)
-    caused = [row for row in rows if row["caused_by"]]
-    assert len(caused) == 25
-    assert {str(row["event_id"]) == row["caused_by"] for row in caused} == {True}
-    some = caused[0]
-    blocks, plan = await _cost(
-        tables, queries._STORY, 31337, some["caused_by"], some["correlation_id"], queries.STORY_LINES
-    )
-    assert "Seq Scan on command_effects" not in plan, plan
-    assert blocks < 500, plan  # a month with no rows is looked at whole
+async def test_pages_and_stories_cost_one_look_up_a_line(full: str, plans: str) -> None:
+    async with open_tables(full) as tables:
+        connection = tables.connection
+        await connection.execute(f"SET plan_cache_mode = {plans}")
+        middle = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+        after = (middle, "1-0", "00000000-0000-0000-0000-000000000000")
+        for accounts in ((31337,), None, (31337, 100001)):
+            for place in (None, after):
+                query, arguments = page_query(ACTIVITY, Filter(accounts), place, 51)
+                blocks, plan = await cost(connection, query, *arguments)
+                assert "Seq Scan on command_effects" not in plan
+                assert blocks < 51 * 10, plan
+            filters = [Filter(accounts)]
+            if accounts == (31337,):
+                filters += [Filter(accounts, more=(("state", "unknown"),)), Filter(accounts, entity_type="lead")]
+                filters += [Filter(accounts, more=(("action", "create_lead"),))]
+            for wanted in filters:
+                query, arguments = page_query(COMMANDS, wanted, None, 51)
+                blocks, plan = await cost(connection, query, *arguments)
+                assert "Seq Scan" not in plan, plan
+                assert blocks < 500, plan
+        rows, _ = await page(connection, ACTIVITY, Filter((31337,)), None, 50)
+        caused = [row for row in rows if row["caused_by"]]
+        assert len(caused) == 25
+        assert {str(row["event_id"]) == row["caused_by"] for row in caused} == {True}
+        some = caused[0]
+        blocks, plan = await cost(
+            connection, queries._STORY, 31337, some["caused_by"], some["correlation_id"], queries.STORY_LINES
+        )
+        assert "Seq Scan on command_effects" not in plan, plan
+        assert blocks < 500, plan  # a month with no rows is looked at whole
 
 
-async def test_lines_that_are_sorted_and_not_shown_look_for_no_cause(tables: Tables) -> None:
-    await tables.connection.execute(_MANY)
-    query = "SELECT caused_by FROM kommo.activity_log WHERE account_id = $1 AND occurred_at < '2026-02-01' "
-    blocks, plan = await _cost(tables, f"{query} ORDER BY log_offset LIMIT 10", 31337)
-    assert blocks < 3000, plan
+async def test_lines_that_are_sorted_and_not_shown_look_for_no_cause(full: str) -> None:
+    async with open_tables(full) as tables:
+        connection = tables.connection
+        query = "SELECT caused_by FROM kommo.activity_log WHERE account_id = $1 AND occurred_at < '2026-02-01' "
+        blocks, plan = await cost(connection, f"{query} ORDER BY log_offset LIMIT 10", 31337)
+        assert blocks < 3000, plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
 from collections.abc import Sequence
@@ -16,13 +17,13 @@ from hypothesis import strategies as st
 
 from projections.dead_letters import DeadLetters
 from projections.dead_letters_cli import deadletters
-from projections.projector import migrations, projector
-from runtime.migrations import migrate
+from projections.projector import projector
 from runtime.settings import Settings
 from schemas.deadletter import DeadLetter
 from schemas.errors import ErrorClass
 from streams.producer import Producer, Record
 from streams.topics import DEADLETTERS, ensure_topics
+from tests.support.projections import Tables
 from tests.support.properties import in_postgres
 from tests.support.waiting import eventually, running
 
@@ -69,11 +70,8 @@ def kept(told: DeadLetter, at_us: int | None = None, **place: Any) -> Kept:
 
 
 @pytest.fixture
-async def connection(database: str) -> Any:
-    opened = await asyncpg.connect(database)
-    await migrate(opened, migrations())
-    yield opened
-    await opened.close()
+def connection(tables: Tables) -> Any:
+    return tables.connection
 
 
 async def write(connection: Any, records: Sequence[Kept]) -> None:
@@ -135,10 +133,10 @@ LETTERS = st.builds(
 async def test_any_order_any_repeats_any_batches_give_the_same_rows(
     connection: Any, data: st.DataObject, letters: list[Kept]
 ) -> None:
-    await connection.execute("TRUNCATE kommo_projections.dead_letters_v1")
+    await connection.execute("DELETE FROM kommo_projections.dead_letters_v1")
     await write(connection, letters)
     wanted = await rows(connection)
-    await connection.execute("TRUNCATE kommo_projections.dead_letters_v1")
+    await connection.execute("DELETE FROM kommo_projections.dead_letters_v1")
     again = data.draw(st.permutations(letters + data.draw(st.lists(st.sampled_from(letters), max_size=5))))
     while again:
         size = data.draw(st.integers(1, len(again)))
@@ -191,10 +189,7 @@ async def test_the_projector_shows_what_a_process_sets_aside(settings: Settings)
         try:
 
             async def shown() -> bool:
-                try:
-                    return len(await rows(connection)) == 3
-                except asyncpg.PostgresError:
-                    return False  # the projector makes the tables
+                return len(await rows(connection)) == 3
 
             assert await eventually(shown, 40)
             assert {row["account_id"] for row in await rows(connection)} == {16700680, 16700681, None}
@@ -207,26 +202,24 @@ def _run(database: str, *arguments: str) -> Result:
     return CliRunner(env=environment).invoke(deadletters, arguments)
 
 
-async def test_the_command_line_lists_and_shows(connection: Any, database: str) -> None:
-    import asyncio
-
+async def test_the_command_line_lists_and_shows(connection: Any, kept_database: str) -> None:
     await write(connection, [kept(letter(1), offset=1), kept(letter(2, key=b"5/lead/1", reader="commands"), offset=2)])
-    listed = await asyncio.to_thread(_run, database, "list")
+    listed = await asyncio.to_thread(_run, kept_database, "list")
     assert listed.exit_code == 0, listed.output
     assert len(listed.output.splitlines()) == 2
-    one = await asyncio.to_thread(_run, database, "list", "--reader", "commands")
+    one = await asyncio.to_thread(_run, kept_database, "list", "--reader", "commands")
     (line,) = one.output.splitlines()
     assert "validation by commands account 5 kommo.webhooks.g1/3/2 leads[add][0]: leads[add][0][id]: is no" in line
     name = line.split()[0]
-    shown = await asyncio.to_thread(_run, database, "show", name, "--json")
+    shown = await asyncio.to_thread(_run, kept_database, "show", name, "--json")
     assert json.loads(shown.output)["value"] == "leads[add][0][id]=x"
     assert json.loads(shown.output)["headers"] == [
         {"name": "delivery_id", "value": "d-1"},
         {"name": "received_us", "value": "5"},
     ]
-    for_people = await asyncio.to_thread(_run, database, "show", name)
+    for_people = await asyncio.to_thread(_run, kept_database, "show", name)
     assert "delivery_id=d-1, received_us=5" in for_people.output
-    whole = await asyncio.to_thread(_run, database, "show", name, "--value")
+    whole = await asyncio.to_thread(_run, kept_database, "show", name, "--value")
     assert whole.stdout_bytes == b"leads[add][0][id]=x"
-    missing = await asyncio.to_thread(_run, database, "show", "nothing")
+    missing = await asyncio.to_thread(_run, kept_database, "show", "nothing")
     assert (missing.exit_code, "no dead letter nothing" in missing.output) == (1, True)

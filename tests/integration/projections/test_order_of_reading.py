@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import itertools
 import random
 from collections.abc import Sequence
@@ -13,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from projections.reading import LoggedEvent
-from projections.recent_updates import State
-from schemas.catalogue import EVENT_TYPES
 from tests.support.projections import T0, Log, Row, Tables, body, call, lead, note, person, task
 from tests.support.properties import in_postgres
+from tests.support.worlds import orders
 
 # ---- worlds of webhooks, in PostgreSQL ------------------------------------------------------------------------------
 
@@ -152,7 +150,7 @@ async def folded(tables: Tables, *parts: Sequence[LoggedEvent]) -> tuple[list[Ro
 
 
 @in_postgres()
-@given(happenings(4), st.randoms(use_true_random=False))
+@given(happenings(4), orders())
 async def test_any_order_of_reading_any_batching_and_any_repeat_gives_the_same_tables(
     tables: Tables, world: list[Happening], rng: random.Random
 ) -> None:
@@ -165,7 +163,7 @@ async def test_any_order_of_reading_any_batching_and_any_repeat_gives_the_same_t
 
 
 @in_postgres()
-@given(happenings(4), st.randoms(use_true_random=False))
+@given(happenings(4), orders())
 async def test_a_delivery_that_kommo_repeats_later_changes_no_column_of_any_row(
     tables: Tables, world: list[Happening], rng: random.Random
 ) -> None:
@@ -186,7 +184,7 @@ _OF_ARRIVAL = ("sort_key", "correlation_id", "log_offset", "log_partition")
 
 
 @in_postgres()
-@given(happenings(40), st.randoms(use_true_random=False))
+@given(happenings(40), orders())
 async def test_another_order_of_arrival_gives_the_same_rows(
     tables: Tables, world: list[Happening], rng: random.Random
 ) -> None:
@@ -275,108 +273,3 @@ async def test_two_gateways_that_receive_both_hooks_of_a_move_in_one_microsecond
     expected = await folded(tables, log.events)
     for events in itertools.permutations(log.events):
         assert await folded(tables, *([event] for event in events)) == expected
-
-
-# ---- the state of a row of recent_updates, by itself ----------------------------------------------------------------
-
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_TYPES = (
-    "kommo.lead.added",
-    "kommo.lead.updated",
-    "kommo.lead.deleted",
-    "kommo.lead.deleted",
-    "kommo.lead.restored",
-    "kommo.lead.status_changed",
-    "kommo.note.added",
-    "kommo.call.logged",
-)
-
-
-@st.composite
-def readings(draw: st.DrawFn) -> list[LoggedEvent]:
-    """Readings of a few events of one lead: few times, few sequences, two revisions; an id keeps its type and data.
-
-    Only calls may have several times, and a delete happens at its own receipt.
-    """
-    found = []
-    for number in range(draw(st.integers(1, 7))):
-        kind = EVENT_TYPES[draw(st.sampled_from(_TYPES))]
-        at = draw(st.integers(1, 3))
-        told = draw(st.sampled_from([{"name": f"n{number}", "responsible_user_id": number}, {"name": ""}, {}]))
-        item = draw(st.integers(0, 1))
-        for _ in range(draw(st.integers(1, 3))):
-            receipt = at if kind.deletes else draw(st.integers(0, 4))
-            time = at if kind.fixed_time else draw(st.integers(1, 3))
-            place = item if kind.deletes else draw(st.integers(0, 1))
-            revision = draw(st.sampled_from([1, 1, 1, 2]))
-            data = {"lead": {**told, "price": (receipt, place, revision)}, "note": {"text": f"{receipt}.{place}"}}
-            found.append(
-                LoggedEvent(
-                    1,
-                    "lead",
-                    "5",
-                    kind,
-                    f"event-{number}",
-                    _EPOCH + dt.timedelta(seconds=time),
-                    f"{0 if kind.creates else 1}-{receipt * 1_000_000:016d}-{place:06d}",
-                    "received" if kind.deletes else "kommo",
-                    revision,
-                    "",
-                    data,
-                    0,
-                    len(found),
-                )
-            )
-    return found
-
-
-def state_of(events: Sequence[LoggedEvent], *, stored: bool = False) -> State:
-    state = State()
-    for event in events:
-        state.fold(event)
-        if stored:
-            state = State.from_json(state.to_json())
-    return state
-
-
-@given(readings(), st.randoms(use_true_random=False))
-def test_a_state_is_the_same_in_whatever_order_its_events_are_read(
-    events: list[LoggedEvent], rng: random.Random
-) -> None:
-    expected = state_of(events)
-    for stored in (False, True):
-        read = [*events, *rng.choices(events, k=3)]
-        rng.shuffle(read)
-        state = state_of(read, stored=stored)
-        assert state.columns() == expected.columns()
-        assert state == expected
-
-
-@given(readings())
-def test_a_state_survives_its_column(events: list[LoggedEvent]) -> None:
-    state = state_of(events)
-    assert State.from_json(state.to_json()) == state
-
-
-@given(readings())
-def test_a_state_is_what_a_look_at_all_events_at_once_would_say(events: list[LoggedEvent]) -> None:
-    """Written without the fold: choose each event's reading, sort, look at the end."""
-    chosen: dict[str, LoggedEvent] = {}
-    for event in events:
-        key = (-event.time.timestamp(), -event.revision, event.sort_key)
-        known = chosen.get(event.event_id)
-        if known is None or key < (-known.time.timestamp(), -known.revision, known.sort_key):
-            chosen[event.event_id] = event
-    line = sorted(chosen.values(), key=lambda event: event.clock)
-    run = list(itertools.takewhile(lambda event: event.kind.deletes, reversed(line)))
-    newest = run[-1] if run else line[-1]
-    alive = [event for event in line if event.kind.snapshot]
-    titles = [event.data["lead"]["name"] for event in alive if "name" in event.data["lead"]]
-    users = [event.data["lead"].get("responsible_user_id") for event in alive]
-    users = [user for user in users if user is not None]
-    deletes = [event for event in line if event.kind.deletes]
-    title, kind, _, responsible, occurred_at, _, deleted, name = state_of(events).columns()
-    assert (kind, occurred_at, name) == (newest.kind.name, newest.time, newest.event_id)
-    assert title == (None if not titles else titles[-1] or "Lead 5")
-    assert responsible == (users[-1] if users else None)
-    assert deleted == bool(deletes and (not alive or deletes[-1].clock > alive[-1].clock))

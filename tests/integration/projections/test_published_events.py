@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import asyncpg
+import pytest
 
 from projections.names import PROJECTIONS
 from projections.projector import made as projection
@@ -11,8 +14,17 @@ from runtime.settings import Settings
 from schemas.event import Event
 from streams.producer import EventProducer
 from streams.topics import EVENTS, ensure_topics
+from tests.support.databases import new_database
 from tests.support.projections import ACCOUNT, T0, event_json, moment
+from tests.support.servers import Servers
 from tests.support.waiting import eventually, running
+
+
+@pytest.fixture
+async def database(servers: Servers) -> AsyncIterator[str]:
+    """An empty database: here the projector makes its tables."""
+    async with new_database(servers) as url:
+        yield url
 
 
 async def test_a_published_event_shows_in_both_projections_once(settings: Settings) -> None:

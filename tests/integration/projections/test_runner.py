@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any
 
 import asyncpg
@@ -15,8 +15,9 @@ import httpx
 import orjson
 import pytest
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from pydantic import SecretStr
 
 from projections.activity_log import ActivityLog
 from projections.positions import PositionMoved, Positions, Step
@@ -27,17 +28,19 @@ from projections.runner import Runner
 from projections.summary import tell
 from runtime.health import Health
 from runtime.metrics import DEAD_LETTERS
-from runtime.postgres import AWAY
 from runtime.settings import Settings
+from runtime.waiting import pause
 from schemas.catalogue import EVENT_TYPES, EventType
 from schemas.deadletter import read_headers
 from schemas.event import HEADERS, NewerEventError
 from schemas.models import EventData
+from streams.connection import connection as kafka
 from streams.producer import Producer, Record
 from streams.topics import DEADLETTERS, EVENTS, ensure_topics, physical
 from tests.support.installation import delete_topics
 from tests.support.projections import ACCOUNT, T0, body, event_json, lead, values
-from tests.support.servers import OwnServers
+from tests.support.servers import OwnServers, own_servers, worker_number
+from tests.support.topics import everything
 from tests.support.waiting import eventually, running
 
 KEY = f"{ACCOUNT}/lead/1".encode()
@@ -60,28 +63,21 @@ async def publish(settings: Settings, records: Iterable[Record]) -> None:
 
 async def dead_letters(settings: Settings) -> list[Any]:
     """Every record of kommo.deadletters."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        name = physical(settings, DEADLETTERS)
-        partitions = [TopicPartition(name, number) for number in range(4)]
-        consumer.assign(partitions)
-        ends = await consumer.end_offsets(partitions)
-        found: list[Any] = []
-        while len(found) < sum(ends.values()):
-            for records in (await consumer.getmany(timeout_ms=500)).values():
-                found += records
-        return found
-    finally:
-        await consumer.stop()
+    return await everything(settings, DEADLETTERS)
 
 
 @pytest.fixture
 async def log(settings: Settings) -> Settings:
     """An installation with its topics and tables."""
-    await apply_migrations(settings)
     await ensure_topics(settings)
     return settings
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried again is tried again soon, and clients hear soon of a topic that comes back."""
+    monkeypatch.setattr("projections.runner.pause", lambda stop, seconds: pause(stop, seconds / 20))
+    monkeypatch.setattr("streams.consumer.connection", lambda *args: {**kafka(*args), "metadata_max_age_ms": 1000})
 
 
 @pytest.fixture
@@ -89,6 +85,13 @@ async def connection(log: Settings) -> AsyncIterator[Any]:
     opened = await asyncpg.connect(log.database_url.get_secret_value())
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[OwnServers]:
+    """A PostgreSQL of this test's own, which it may kill."""
+    with own_servers(f"postgres-{worker_number()}", only=("postgres",)) as started:
+        yield started
 
 
 @contextlib.asynccontextmanager
@@ -234,21 +237,18 @@ async def test_an_idle_projection_goes_on_where_it_was_after_a_restart(log: Sett
     assert await dead_letters(log) == []
 
 
-@pytest.mark.kills_servers
-async def test_postgresql_is_killed_and_comes_back(mortal_servers: OwnServers, settings: Settings) -> None:
-    # Without the other fixtures: their connections would not survive.
-    log = settings.model_copy(update={"batch_rows": 50})
+async def test_postgresql_is_killed_and_comes_back(log: Settings, own_postgres: OwnServers) -> None:
+    log = log.model_copy(update={"batch_rows": 50, "database_url": SecretStr(own_postgres.database_url)})
     await apply_migrations(log)
-    await ensure_topics(log)
     await publish(log, news(200, of=5))
     async with run(log, Counting()) as health:
         await eventually(lambda: not health.reasons)
         try:
-            await asyncio.to_thread(mortal_servers.embedded.postgres.kill)
+            await asyncio.to_thread(own_postgres.embedded.postgres.kill)
             await publish(log, news(300, of=5, start=200))
             await eventually(lambda: health.reasons, 30, "not ready")
         finally:
-            await asyncio.to_thread(mortal_servers.embedded.postgres.start)
+            await asyncio.to_thread(own_postgres.embedded.postgres.start)
         again = await asyncpg.connect(log.database_url.get_secret_value())
 
         async def all_there() -> bool:
@@ -277,8 +277,11 @@ async def recreate(settings: Settings, records: Sequence[Record]) -> None:
     await publish(settings, records)
 
 
-@pytest.mark.parametrize("count", [2, 5, 9], ids=["fewer", "equal", "more"])
-@pytest.mark.parametrize("while_running", [False, True], ids=["stopped", "running"])
+@pytest.mark.parametrize(
+    ("count", "while_running"),
+    [(2, False), (5, False), (9, False), (2, True), (9, True)],
+    ids=["fewer", "as many", "more", "fewer while running", "more while running"],
+)
 async def test_a_recreated_topic_stops_the_projection(
     log: Settings, connection: Any, count: int, while_running: bool
 ) -> None:
@@ -317,19 +320,20 @@ async def ready(settings: Settings) -> dict[str, str]:
 async def test_a_log_that_is_not_the_one_read_stops_only_the_projection_that_read_it(
     log: Settings, connection: Any, damage: str, words: str
 ) -> None:
+    names = ["activity_log", "recent_updates"]
     await publish(log, news(5, of=4))
 
     async def both(count: int) -> bool:
         return await position(connection) == await position(connection, "recent_updates") == count
 
-    async with running(lambda stop: projector(log, stop)):
+    async with running(lambda stop: projector(log, stop, names)):
         await eventually(lambda: both(5), 30)
         await eventually(lambda: _none_waits(log))
     where = "WHERE projection = 'activity_log' AND position > 0"
     await connection.execute(f"UPDATE kommo_projections.positions SET {damage} {where}")
     before = await position(connection)
     await publish(log, news(5, of=4, start=10))
-    async with running(lambda stop: projector(log, stop)):
+    async with running(lambda stop: projector(log, stop, names)):
 
         async def other_goes_on() -> bool:
             return await position(connection, "recent_updates") == 10
@@ -518,27 +522,28 @@ async def test_after_a_refused_record_it_goes_on_also_from_a_restart(log: Settin
 
 async def test_while_postgresql_takes_nothing_a_dead_letter_is_written_once(log: Settings, connection: Any) -> None:
     name = log.database_url.get_secret_value().rpartition("/")[2]
+
+    async def tell_others(change: str) -> None:
+        await connection.execute(f'ALTER DATABASE "{name}" {change}')
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
     await publish(log, news(1))
     async with run(log) as health:
         await has_lines(connection, 1)
-        await connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
-        await connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-        await publish(log, [Record(KEY, b"no event"), *news(1, start=5)])
-        await eventually(lambda: "ReadOnly" in str(health.reasons), 20)
-        started = len(await dead_letters(log))
-        for _ in range(3):  # three more tries
-            health.ready("activity_log.v2")
+        try:
+            await tell_others("SET default_transaction_read_only = on")
+            await publish(log, [Record(KEY, b"no event"), *news(1, start=5)])
             await eventually(lambda: "ReadOnly" in str(health.reasons), 20)
-        assert started <= 1
-        await connection.execute("SET default_transaction_read_only = off")
-        await connection.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
-        await connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
+            started = len(await dead_letters(log))
+            for _ in range(3):  # three more tries
+                health.ready("activity_log.v2")
+                await eventually(lambda: "ReadOnly" in str(health.reasons), 20)
+            assert started <= 1
+        finally:
+            await tell_others("RESET default_transaction_read_only")
         await has_lines(connection, 2)
     assert len(await dead_letters(log)) == 1
 
@@ -645,8 +650,8 @@ async def test_a_fault_in_the_midst_of_a_copy_leaves_the_connection_sound(
 ) -> None:
     """The rows of a copy are made while it runs: what is raised there ends it half way."""
 
-    records = news(3000, of=7)
-    bad = {_id(record): record.value or b"" for record in records[700::900]}
+    records = news(2000, of=7)
+    bad = {_id(record): record.value or b"" for record in (records[600], records[1700])}
 
     def fails_over_some(event: LoggedEvent) -> Any:
         if event.event_id in bad:
@@ -656,20 +661,21 @@ async def test_a_fault_in_the_midst_of_a_copy_leaves_the_connection_sound(
     monkeypatch.setattr("projections.activity_log.tell", fails_over_some)
     await publish(log, records)
     async with run(log) as health:
-        await has_lines(connection, 3000 - len(bad))
+        await has_lines(connection, 2000 - len(bad))
         await eventually(lambda: not health.reasons)
 
         async def all_read() -> bool:
-            return await position(connection) == 3000
+            return await position(connection) == 2000
 
         await eventually(all_read, 60)
         assert not health.reasons
     assert sorted(letter.value for letter in await dead_letters(log)) == sorted(bad.values())
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
+async def test_what_a_server_raises_in_a_fold_is_tried_again_and_nothing_is_set_aside(
+    log: Settings, connection: Any
+) -> None:
+    to_come = [
         ConnectionResetError("the server went away"),
         TimeoutError(),
         asyncpg.ConnectionDoesNotExistError("gone"),
@@ -681,26 +687,18 @@ async def test_a_fault_in_the_midst_of_a_copy_leaves_the_connection_sound(
         asyncpg.QueryCanceledError("statement timeout"),
         asyncpg.OutOfMemoryError("out of memory"),
         MemoryError(),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-async def test_what_a_server_raises_in_a_fold_is_tried_again_and_nothing_is_set_aside(
-    log: Settings, connection: Any, error: Exception
-) -> None:
-    class MeetsIt(Counting):
-        left = 2 if isinstance(error, AWAY) else 1  # the others are tried again after 5 s
+    ]
 
+    class MeetsThem(Counting):
         async def write(self, own: Any, events: Sequence[LoggedEvent]) -> None:
             await super().write(own, events)
-            if self.left:
-                self.left -= 1
-                raise error
+            if to_come:
+                raise to_come.pop(0)
 
     await publish(log, news(1))  # one: it could not be halved any more
-    projection = MeetsIt()
-    async with run(log, projection):
+    async with run(log, MeetsThem()):
         await _counted(connection, 1)
-    assert projection.left == 0
+    assert to_come == []
     assert await Counting.counted(connection) == (1, 1)
     assert await dead_letters(log) == []
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import itertools
 import json
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -16,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from projections.reading import LoggedEvent
-from projections.tasks import STATUS_SECONDS, State, Tasks
+from projections.tasks import Tasks
 from schemas.catalogue import EVENT_TYPES
 from tests.support.projections import (
     ACCOUNT,
@@ -28,19 +27,19 @@ from tests.support.projections import (
     body,
     event_json,
     lead,
-    moment,
     note,
     task,
+    task_statuses,
     text_time,
     write,
 )
 from tests.support.properties import in_postgres
-from tests.support.worlds import arrived, read_anyhow
+from tests.support.worlds import arrived, orders, read_anyhow
 
 
 async def folded(tables: Tables, batches: Iterable[Sequence[LoggedEvent]]) -> list[Row]:
     """The table, whole, after these batches."""
-    await tables.connection.execute("TRUNCATE kommo_projections.tasks_v1")
+    await tables.connection.execute("DELETE FROM kommo_projections.tasks_v1")
     projection = Tasks()
     for events in batches:
         await write(tables.connection, projection, events)
@@ -194,11 +193,6 @@ async def test_a_delete_before_anything_else_is_known(tables: Tables) -> None:
     assert told(row, "state", "text", "created_at", "occurred_at") == ("deleted", None, None, 10)
 
 
-def _history(log: Log, *statuses: int) -> None:
-    for second, status in enumerate(statuses):
-        log.deliver(body("task", "update", task(5, T0 + second, status=status, action_close=status)), T0 + 100 + second)
-
-
 @pytest.mark.parametrize(
     ("statuses", "state", "completed_at", "reopened_at"),
     [
@@ -215,7 +209,7 @@ async def test_when_a_task_was_closed_and_reopened(
     tables: Tables, statuses: tuple[int, ...], state: str, completed_at: int | None, reopened_at: int | None
 ) -> None:
     log = Log()
-    _history(log, *statuses)
+    task_statuses(log, *statuses)
     columns = ("state", "completed_at", "reopened_at")
     assert told(await shown(tables, log), *columns) == (state, completed_at, reopened_at)
 
@@ -227,16 +221,6 @@ async def test_a_late_snapshot_that_shows_it_closed_makes_what_follows_a_reopeni
     assert (await shown(tables, log))["reopened_at"] is None
     log.deliver(body("task", "update", task(5, T0 + 25, status=1, action_close=1)), T0 + 300)
     assert told(await shown(tables, log), "state", "reopened_at") == ("open", 30)
-
-
-def test_what_a_state_keeps_of_the_statuses_is_bounded() -> None:
-    log = Log()
-    _history(log, 1, *[0] * STATUS_SECONDS)
-    assert (len(state_of(log.events[:-1]).statuses), len(state_of(log.events).statuses)) == (STATUS_SECONDS,) * 2
-    assert state_of(log.events[:-1])._closing()[2] == (T0 + 1) * 1_000_000
-    assert state_of(log.events)._closing()[2] is None  # forgotten
-    backwards = state_of(log.events[::-1])
-    assert backwards == state_of(log.events)
 
 
 async def test_what_is_no_news_of_a_task(tables: Tables) -> None:
@@ -332,7 +316,7 @@ def _happenings(seconds: int) -> st.SearchStrategy[list[Happening]]:
 
 
 @in_postgres()
-@given(_happenings(4), st.randoms(use_true_random=False))
+@given(_happenings(4), orders())
 async def test_any_order_of_reading_any_batching_and_any_repeat_gives_the_same_rows(
     tables: Tables, world: list[Happening], rng: random.Random
 ) -> None:
@@ -343,7 +327,7 @@ async def test_any_order_of_reading_any_batching_and_any_repeat_gives_the_same_r
 
 
 @in_postgres()
-@given(_happenings(4), st.randoms(use_true_random=False))
+@given(_happenings(4), orders())
 async def test_a_delivery_that_kommo_repeats_later_changes_no_row(
     tables: Tables, world: list[Happening], rng: random.Random
 ) -> None:
@@ -354,117 +338,3 @@ async def test_a_delivery_that_kommo_repeats_later_changes_no_row(
     for item in rng.choices(repeated, k=5) if repeated else []:
         log.deliver(item.body(), item.received + rng.choice([300, 1200, 5700]))
     assert await folded(tables, read_anyhow(log.events, rng)) == expected
-
-
-# ---- the state by itself --------------------------------------------------------------------------------------------
-
-
-@st.composite
-def readings(draw: st.DrawFn) -> list[LoggedEvent]:
-    """Readings of a few events of one task: few times, few sequences, two revisions, partial data."""
-    types = ("added", "updated", "updated", "completed", "deleted")
-    optional: dict[str, st.SearchStrategy[Any]] = {
-        "status": st.sampled_from([0, 1]),
-        "text": st.sampled_from(["a", "b"]),
-        "complete_before": st.sampled_from([0, T0, T0 + 1]),
-        "responsible_user_id": st.integers(1, 2),
-        "element_id": st.sampled_from([0, 5]),
-    }
-    found: list[LoggedEvent] = []
-    for number in range(draw(st.integers(1, 8))):
-        kind = EVENT_TYPES[f"kommo.task.{draw(st.sampled_from(types))}"]
-        at = draw(st.integers(1, 4))
-        for _ in range(draw(st.integers(1, 3))):
-            receipt = at if kind.deletes else draw(st.integers(0, 4))
-            untimed = draw(st.integers(0, 5)) == 0
-            revision = draw(st.sampled_from([1, 1, 1, 2]))
-            data = draw(st.fixed_dictionaries({}, optional=optional))
-            found.append(
-                LoggedEvent(
-                    1,
-                    "task",
-                    "5",
-                    kind,
-                    f"event-{number}",
-                    moment(receipt if untimed and not kind.deletes else at),
-                    f"{0 if kind.creates else 1}-{receipt * 1_000_000:016d}-{draw(st.integers(0, 1)):06d}",
-                    "received" if kind.deletes or untimed else "kommo",
-                    revision,
-                    "",
-                    {"task": {**data, "element_type": 2}},
-                    0,
-                    len(found),
-                )
-            )
-    return found
-
-
-def state_of(events: Iterable[LoggedEvent], *, stored: bool = False) -> State:
-    state = State()
-    for event in events:
-        state.fold(event)
-        if stored:
-            state = State.from_json(state.to_json())
-    return state
-
-
-@given(readings(), st.randoms(use_true_random=False), st.booleans())
-def test_a_state_is_the_same_in_whatever_order_its_events_are_read(
-    events: list[LoggedEvent], rng: random.Random, short: bool
-) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        if short:
-            patch.setattr("projections.tasks.STATUS_SECONDS", 2)
-        expected = state_of(events)
-        for stored in (False, True):
-            read = [*events, *rng.choices(events, k=3)]
-            rng.shuffle(read)
-            state = state_of(read, stored=stored)
-            assert state == expected
-            assert state.columns() == expected.columns()
-
-
-@given(readings())
-def test_a_state_is_what_a_look_at_all_events_at_once_would_say(events: list[LoggedEvent]) -> None:
-    """Written without the fold: of each event at each time the reading that counts, sorted, looked through."""
-
-    def line(name: str, says: Callable[[Any], list[Any]] = lambda value: [value]) -> list[tuple[Any, Any]]:
-        saying = [event for event in events if event.kind.snapshot and name in event.data["task"]]
-        chosen = {}
-        for event in sorted(
-            saying, key=lambda e: (e.revision, _down(e.sort_key), _down(repr(says(e.data["task"][name]))))
-        ):
-            chosen[event.event_id, event.time] = (event.clock, says(event.data["task"][name])[-1])
-        return sorted(chosen.values())
-
-    state, text, _, _, on, responsible, deadline, *_, completed_at, reopened_at, _, _, _ = state_of(events).columns()
-    for column, told_in_order in (
-        (text, line("text")),
-        (responsible, line("responsible_user_id")),
-        (on, line("element_id", lambda value: ["lead", str(value)] if value else [None, None])),
-        (deadline, line("complete_before", lambda value: [value * 1_000_000 if value else None])),
-    ):
-        expected = told_in_order[-1][1] if told_in_order else None
-        assert column == (moment(expected / 1_000_000) if column is deadline and expected else expected)
-    statuses = line("status")
-    reopened = [clock[0] for (_, before), (clock, now) in itertools.pairwise(statuses) if (before, now) == (1, 0)]
-    assert reopened_at == (reopened[-1] if reopened else None)
-    closed = list(itertools.takewhile(lambda pair: pair[1] == 1, reversed(statuses)))
-    assert completed_at == (closed[-1][0][0] if closed else None)
-    deletes = [event.clock for event in events if event.kind.deletes]
-    alive = _alive(events)
-    gone = bool(deletes) and (not alive or max(deletes) > alive)
-    assert state == ("deleted" if gone else "completed" if closed else "open")
-
-
-def _alive(events: Sequence[LoggedEvent]) -> Any:
-    """The place of the newest snapshot: of each event at its newest time the reading that counts."""
-    snapshots = [event for event in events if event.kind.snapshot]
-    newest = [event for event in snapshots if event.time == max(event.time for event in snapshots)]
-    chosen = {e.event_id: e.clock for e in sorted(newest, key=lambda e: (e.revision, _down(e.sort_key)))}
-    return max(chosen.values(), default=None)
-
-
-def _down(text: str) -> list[int]:
-    """A key that sorts texts the other way round."""
-    return [-ord(character) for character in text]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,57 +23,49 @@ from gateway.process import gateway
 from gateway.tokens import Keyring, Token
 from projections.projector import projector
 from runtime.cache import Cache
-from runtime.process import StartError
 from runtime.settings import Settings
-from service.embedded import Addresses, EmbeddedServers
 from streams.accounts import read_accounts
 from streams.topics import ensure_topics
-from tests.support.installation import KEYS
+from tests.support.installation import KEYS, redis_url_of
 from tests.support.ports import free_port
+from tests.support.servers import Servers, own_servers, worker_number
 from tests.support.waiting import eventually, running
 
 PASSWORD = "open-sesame"
 
 
 class Encrypted:
-    """Servers of this test's own, reached only through TLS, with a certificate of an authority of its own."""
+    """A Kafka of this test's own that takes SASL over TLS, and TLS ends for the other servers; one authority of all."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path) -> None:
         self.authority = trustme.CA()
         self.certificate = self.authority.issue_cert("127.0.0.1", "localhost")
         self.cafile = folder / "ca.pem"
         self.authority.cert_pem.write_to_path(str(self.cafile))
         self.kafka_port = free_port()
         chain = b"".join(blob.bytes() for blob in self.certificate.cert_chain_pems)
-        self.key = serialization.load_pem_private_key(self.certificate.private_key_pem.bytes(), None).private_bytes(
+        key = serialization.load_pem_private_key(self.certificate.private_key_pem.bytes(), None).private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        self.chain = chain
-        keystore = folder / "kafka.pem"
-        keystore.write_bytes(self.key + chain)
-        plain = service.embedded.kafka.broker_properties
+        self.keystore = folder / "kafka.pem"
+        self.keystore.write_bytes(key + chain)
 
-        def with_secure_listener(node: int, ports: list[tuple[int, int]], data: str) -> str:
-            text = plain(node, ports, data)
-            secure = f"SECURE://127.0.0.1:{self.kafka_port}"
-            text = text.replace(",CONTROLLER://", f",{secure},CONTROLLER://")
-            text = text.replace("\nlistener.security", f",{secure}\nlistener.security", 1)
-            text = text.replace("CONTROLLER:PLAINTEXT", "CONTROLLER:PLAINTEXT,SECURE:SASL_SSL")
-            name = "listener.name.secure"
-            module = "org.apache.kafka.common.security.plain.PlainLoginModule"
-            return text + "\n".join(
-                [
-                    f"{name}.sasl.enabled.mechanisms=PLAIN",
-                    f'{name}.plain.sasl.jaas.config={module} required user_streams="{PASSWORD}";',
-                    f"{name}.ssl.keystore.type=PEM",
-                    f"{name}.ssl.keystore.location={keystore}",
-                    "",
-                ]
-            )
-
-        monkeypatch.setattr(service.embedded.kafka, "broker_properties", with_secure_listener)
-        self.embedded = EmbeddedServers(folder / "data")
-        self.addresses: Addresses = self.embedded.start()
+    def with_secure_listener(self, properties: str) -> str:
+        """server.properties with a listener more."""
+        secure, name = f"SECURE://127.0.0.1:{self.kafka_port}", "listener.name.secure"
+        text = properties.replace(",CONTROLLER://", f",{secure},CONTROLLER://")
+        text = text.replace("\nlistener.security", f",{secure}\nlistener.security", 1)
+        text = text.replace("CONTROLLER:PLAINTEXT", "CONTROLLER:PLAINTEXT,SECURE:SASL_SSL")
+        module = "org.apache.kafka.common.security.plain.PlainLoginModule"
+        return text + "\n".join(
+            [
+                f"{name}.sasl.enabled.mechanisms=PLAIN",
+                f'{name}.plain.sasl.jaas.config={module} required user_streams="{PASSWORD}";',
+                f"{name}.ssl.keystore.type=PEM",
+                f"{name}.ssl.keystore.location={self.keystore}",
+                "",
+            ]
+        )
 
     @contextlib.asynccontextmanager
     async def tls_end(self, url: str, *, postgres: bool = False) -> AsyncIterator[int]:
@@ -107,23 +98,25 @@ class Encrypted:
 
 
 @pytest.fixture
-def encrypted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Encrypted]:
-    with tempfile.TemporaryDirectory(prefix="ks-tls-", ignore_cleanup_errors=True) as folder:
-        made = Encrypted(Path(folder), monkeypatch)
-        try:
-            yield made
-        finally:
-            made.embedded.stop()
+def encrypted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Encrypted]:
+    made, plain = Encrypted(tmp_path), service.embedded.kafka.broker_properties
+    monkeypatch.setattr(
+        service.embedded.kafka, "broker_properties", lambda *given: made.with_secure_listener(plain(*given))
+    )
+    with own_servers(f"encrypted-{worker_number()}", only=["kafka"]) as servers:
+        yield made
+        servers.embedded.kafka.kill()  # nobody needs a clean leave
 
 
-async def test_a_delivery_goes_the_whole_way_over_encrypted_connections(encrypted: Encrypted) -> None:
-    servers = encrypted.addresses
+async def test_a_delivery_goes_the_whole_way_over_encrypted_connections(
+    encrypted: Encrypted, servers: Servers, database: str
+) -> None:
     async with (
         encrypted.tls_end(servers.redis_url) as redis_port,
-        encrypted.tls_end(servers.database_url, postgres=True) as postgres_port,
+        encrypted.tls_end(database, postgres=True) as postgres_port,
     ):
-        database, redis = urlsplit(servers.database_url), urlsplit(servers.redis_url)
-        login = f"{database.username}:{database.password}@127.0.0.1:{postgres_port}{database.path}"
+        address, redis = urlsplit(database), urlsplit(redis_url_of(servers))
+        login = f"{address.username}:{address.password}@127.0.0.1:{postgres_port}{address.path}"
         settings = Settings(
             kafka_bootstrap_servers=f"127.0.0.1:{encrypted.kafka_port}",
             kafka_security_protocol="SASL_SSL",
@@ -131,8 +124,11 @@ async def test_a_delivery_goes_the_whole_way_over_encrypted_connections(encrypte
             kafka_sasl_username="streams",
             kafka_sasl_password=PASSWORD,
             kafka_ssl_cafile=str(encrypted.cafile),
+            webhooks_partitions=1,
+            events_partitions=1,
+            commands_partitions=1,
             database_url=f"postgresql://{login}?sslmode=verify-full&sslrootcert={encrypted.cafile}",
-            redis_url=f"rediss://:{redis.password}@127.0.0.1:{redis_port}/0?ssl_ca_certs={encrypted.cafile}",
+            redis_url=f"rediss://:{redis.password}@127.0.0.1:{redis_port}{redis.path}?ssl_ca_certs={encrypted.cafile}",
             gateway_keys=KEYS,
             gateway_port=free_port(),
             dashboard_port=free_port(),
@@ -191,15 +187,3 @@ async def _goes_the_whole_way(settings: Settings) -> None:
         await eventually(visible)
         await connection.close()
     assert (await read_accounts(settings)).get(5).lowest_generation == 1
-
-
-def test_sasl_without_a_user_is_said() -> None:
-    settings = Settings(kafka_security_protocol="SASL_SSL")
-    with pytest.raises(StartError, match="KAFKA_SASL_USERNAME"):
-        asyncio.run(ensure_topics(settings))
-
-
-def test_a_certificate_file_that_is_not_there_is_said(tmp_path: Path) -> None:
-    settings = Settings(kafka_security_protocol="SSL", kafka_ssl_cafile=str(tmp_path / "none.pem"))
-    with pytest.raises(StartError, match="KAFKA_SSL_CAFILE"):
-        asyncio.run(ensure_topics(settings))

@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -11,17 +12,20 @@ import redis
 
 from service.embedded import EmbeddedError, EmbeddedServers
 from service.embedded.ports import PortBook
-from tests.support.processes import alive_on, put, put_kafka, wait_until, words
+from tests.support.processes import KAFKA, VALKEY, alive_on, new_folder, put, put_kafka, wait_until, words
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory):
-    folder = tmp_path_factory.mktemp("a, b") / "data dir é"
-    servers = EmbeddedServers(folder)
-    servers.start()
-    yield servers
-    servers.stop()
-    assert alive_on(folder) == []
+def servers() -> Iterator[EmbeddedServers]:
+    """PostgreSQL and Valkey. Kafka, whose start costs ten times theirs, is killed and started with three brokers here,
+    with all in test_crash.py, and is stopped and started by `up` in tests/acceptance."""
+    with new_folder() as parent:
+        folder = parent / "a, b" / "data dir é"
+        servers = EmbeddedServers(folder, only=("postgres", "valkey"))
+        servers.start()
+        yield servers
+        servers.stop()
+        assert alive_on(folder) == []
 
 
 async def test_each_keeps_its_data_through_stop_crash_and_whole_restart(servers: EmbeddedServers) -> None:
@@ -39,9 +43,26 @@ async def test_each_keeps_its_data_through_stop_crash_and_whole_restart(servers:
         server.start()
     assert servers.addresses.environment() == environment
     servers.stop()
-    assert alive_on(servers.kafka.directory) == []
+    assert alive_on(servers.postgres.directory) == []
     assert servers.start().environment() == environment
-    assert await words(environment) == {name: ["first", "second"] for name in ("kafka", "postgres", "valkey")}
+    assert await words(environment) == {name: ["first", "second"] for name in ("postgres", "valkey")}
+
+
+async def test_only_those_that_are_named_run(folder: Path) -> None:
+    for wrong in ((), "valkey", ("kafka", "redis")):
+        with pytest.raises(ValueError, match="kafka, postgres, valkey"):
+            EmbeddedServers(folder, only=wrong)
+    servers = EmbeddedServers(folder, only=("valkey",))
+    environment = servers.start().environment()
+    try:
+        assert environment == {VALKEY: servers.valkey.url}
+        assert servers.servers == servers.processes == (servers.valkey,)
+        await put(environment, "a word")
+        assert not (folder / "postgres").exists()
+        assert not (folder / "kafka").exists()
+    finally:
+        servers.stop()
+    assert alive_on(folder) == []
 
 
 async def test_settings_promise_durability_and_passwords(servers: EmbeddedServers) -> None:
@@ -61,7 +82,7 @@ async def test_settings_promise_durability_and_passwords(servers: EmbeddedServer
 
 
 def test_only_the_loopback_is_listened_on_and_secrets_are_private(servers: EmbeddedServers) -> None:
-    directory = servers.kafka.directory
+    directory = servers.postgres.directory
     with socket.socket() as probe:  # nobody has the port on another address
         probe.bind(("127.0.0.2", servers.postgres.port))
     for path in [directory / "secrets.json", directory / "valkey" / "valkey.conf", directory / "lock"]:
@@ -71,7 +92,7 @@ def test_only_the_loopback_is_listened_on_and_secrets_are_private(servers: Embed
 
 def test_a_second_start_on_the_folder_is_refused(servers: EmbeddedServers) -> None:
     with pytest.raises(EmbeddedError, match=f"already running on .* pid {os.getpid()}.*--data"):
-        EmbeddedServers(servers.kafka.directory).start()
+        EmbeddedServers(servers.postgres.directory).start()
     assert all(server.is_alive() for server in servers.servers)
 
 
@@ -85,17 +106,17 @@ def test_kept_ports_that_somebody_took_are_replaced(tmp_path: Path) -> None:
         assert PortBook(tmp_path).get("postgres") != kept
 
 
-async def test_three_brokers_lose_nothing_when_one_is_killed(tmp_path: Path) -> None:
-    servers = EmbeddedServers(tmp_path / "three", brokers=3)
+async def test_three_brokers_lose_nothing_when_one_is_killed(folder: Path) -> None:
+    servers = EmbeddedServers(folder / "three", brokers=3, only=("kafka",))
     environment = servers.start().environment()
     try:
-        assert len(environment["KOMMO_STREAMS_KAFKA_BOOTSTRAP_SERVERS"].split(",")) == 3
+        assert len(environment[KAFKA].split(",")) == 3
         await put(environment, "with three")
         servers.kafka.brokers[0].kill()
         await put_kafka(environment, "with two")
         servers.kafka.brokers[0].start()
         wait_until(servers.kafka.is_alive)
-        assert (await words(environment))["kafka"] == ["with three", "with two"]
+        assert await words(environment) == {"kafka": ["with three", "with two"]}
     finally:
         servers.stop()
-    assert alive_on(tmp_path) == []
+    assert alive_on(folder) == []

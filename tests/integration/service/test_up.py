@@ -32,13 +32,13 @@ from tests.support.processes import (
     fails,
     line_with,
     put,
+    refuses,
     script,
     wait_until,
     words,
 )
 
 NAMES = [
-    "KAFKA_BOOTSTRAP_SERVERS",
     "DATABASE_URL",
     "TOKEN_KEYS",
     "REDIS_URL",
@@ -49,9 +49,10 @@ NAMES = [
 ]
 
 
-async def test_the_life_of_up(tmp_path: Path) -> None:
-    folder, port = tmp_path / "my data", two_free_ports()
-    with script("run_up.py", folder, str(port), "demo") as process:
+async def test_the_life_of_up(folder: Path) -> None:
+    folder, port = folder / "my data", two_free_ports()
+    servers = ("postgres", "valkey")  # Kafka is killed under the real processes, in tests/acceptance
+    with script("run_up.py", folder, str(port), "demo", *servers) as process:
         line_with(process, "kommo-streams is up")
         assert f"http://127.0.0.1:{port}/login?code=once" in line_with(process, "Dashboard")
         assert f"http://127.0.0.1:{port + 1}/webhooks/token-of-1" in line_with(process, "Webhook")
@@ -74,23 +75,23 @@ async def test_the_life_of_up(tmp_path: Path) -> None:
         with script("run_up.py", folder) as second:
             assert f"pid {process.pid}" in fails(second, "already running", "--data")
 
-        servers = (["postgres", "-D"], ["valkey.conf"], ["kafka.Kafka"])
-        for what in (*servers, ["standin.py", "gateway"], ["standin.py", "worker"], ["--ledger"], ["simulate --rate"]):
+        ours = (["standin.py", "gateway"], ["standin.py", "worker"], ["--ledger"], ["simulate --rate"])
+        for what in (["postgres", "-D"], ["valkey.conf"], *ours):
             killed = child_of(folder, *what)
             killed.send_signal(signal.SIGKILL)
             assert "started again" in line_with(process, "has ended")
             line_with(process, "runs again")
-        assert (await words(values))["postgres"] == ["before"]
+        assert await words(values) == {name: ["before"] for name in servers}
         assert end(process, number=signal.SIGINT) < 10
         assert process.returncode == 0
     assert alive_on(folder) == []
 
-    with script("run_up.py", folder) as process:
+    with script("run_up.py", folder, *servers) as process:
         line_with(process, "kommo-streams is up")
         assert line_with(process, "Settings")
         assert "Logs" in process.stdout.readline()  # type: ignore[union-attr]  # nothing to try without the demo
         assert read_env_file(folder) == values  # the ports, secrets and the token are kept
-        assert await words(values) == {name: ["before"] for name in ("kafka", "postgres", "valkey")}
+        assert await words(values) == {name: ["before"] for name in servers}
         process.kill()
         process.wait()
     wait_until(lambda: not alive_on(folder), 3)
@@ -161,36 +162,34 @@ def test_the_demo_leaves_an_account_of_a_real_kommo_alone(demo: tuple[_Up, int],
     assert not up._obeys  # nobody is told to try a command that a real company would meet
 
 
-def test_sigterm_in_the_middle_of_a_start(tmp_path: Path) -> None:
+def test_sigterm_in_the_middle_of_a_start(folder: Path) -> None:
     for number, moment in enumerate(("postgres/data.new", "log/init.log")):
-        folder = tmp_path / str(number)
-        with script("run_up.py", folder) as process:
-            wait_until((folder / moment).exists)
+        data = folder / str(number)
+        with script("run_up.py", data, "postgres") as process:
+            wait_until((data / moment).exists)
             assert end(process) < 10
             assert process.returncode == 0
-        assert alive_on(folder) == []
+        assert alive_on(data) == []
 
 
-def test_a_port_in_use(tmp_path: Path) -> None:
+def test_a_port_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     port = two_free_ports()
     with socket.socket() as other:
         other.bind(("127.0.0.1", port + 1))
         other.listen()
-        with script("run_up.py", tmp_path / "data", str(port)) as process:
-            fails(process, f"Port {port + 1}", "the gateway", "--port", seconds=10)
-    with script("run_up.py", tmp_path / "data", "65535") as process:
-        fails(process, "--port 65535", seconds=10)
+        refuses(capsys, tmp_path / "data", f"Port {port + 1}", "the gateway", "--port", port=port)
+    refuses(capsys, tmp_path / "data", "--port 65535", port=65535)
     assert alive_on(tmp_path) == []
 
 
-def test_relative_linked_and_long_folders(tmp_path: Path) -> None:
-    real = tmp_path / "real" / ("x" * 200) / ("y" * 200)  # a socket's path could not be so long
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to("real")
-    relative = Path(os.path.relpath(tmp_path / "link")) / real.relative_to(tmp_path / "real")
-    with script("run_servers.py", relative) as process:
+def test_relative_linked_and_long_folders(folder: Path) -> None:
+    real = folder / "real" / ("x" * 200) / ("y" * 200)  # a socket's path could not be so long
+    (folder / "real").mkdir()
+    (folder / "link").symlink_to("real")
+    relative = Path(os.path.relpath(folder / "link")) / real.relative_to(folder / "real")
+    with script("run_servers.py", relative, "postgres", "valkey") as process:
         line_with(process, "READY")
-        with script("run_servers.py", real) as second:
+        with script("run_servers.py", real, "valkey") as second:
             fails(second, "already running", str(real))
         end(process)
-    assert alive_on(tmp_path / "real") == []
+    assert alive_on(folder / "real") == []

@@ -2,11 +2,8 @@
 
 import importlib.util
 import os
-import shutil
 import stat
-import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,12 +18,10 @@ NOBODY = "become:65534:65534"
 
 
 @pytest.fixture
-def open_folder() -> Iterator[Path]:
+def open_folder(folder: Path) -> Path:
     """A folder whose parents everyone may pass."""
-    folder = Path(tempfile.mkdtemp(prefix="ks-"))
     (folder / "log").mkdir()
-    yield folder
-    shutil.rmtree(folder)
+    return folder
 
 
 def _postgres(folder: Path) -> Postgres:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect
 from collections.abc import Iterable
 from typing import Any
 
@@ -79,16 +80,19 @@ async def test_what_a_topic_does_not_take_raises_and_the_producer_goes_on(log: S
     assert values == [b"first", b"last"]
 
 
+def is_refused(producer: Producer, value: bytes, headers: list[tuple[str, bytes]]) -> bool:
+    try:
+        producer._check(EVENTS, Record(b"a", value, headers))
+    except MessageSizeTooLargeError:
+        return True
+    return False
+
+
 @pytest.mark.parametrize("headers", [[], [("h", b"x" * 1024)] * 100], ids=["bare", "with headers"])
 async def test_what_is_just_taken_is_what_the_broker_takes(log: Settings, headers: list[tuple[str, bytes]]) -> None:
     async with Producer(log, "test", compress=False) as producer:
-        size = 8 * MIB
-        while True:  # the largest that is not refused here
-            try:
-                producer._check(EVENTS, Record(b"a", b"x" * size, headers))
-                break
-            except MessageSizeTooLargeError:
-                size -= 64
+        refused = bisect(range(8 * MIB + 1), False, key=lambda size: is_refused(producer, b"x" * size, headers))
+        size = refused - 1  # the largest that is not refused here
         assert size > 8 * MIB - 110 * 1024
         await producer.send_all(EVENTS, [Record(b"a", noise(size), headers)])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime.settings import Settings
-from tests.support.scenarios.commands_under_kills import each_effect_is_there_once_or_it_says_why_not
+from tests.support.scenarios.commands_under_kills import AND_AGAIN, each_effect_is_there_once_or_it_says_why_not
 from tests.support.servers import OwnServers
 
 
@@ -16,4 +16,4 @@ from tests.support.servers import OwnServers
 async def test_each_of_10_000_commands_has_its_effect_once_or_says_why_not(
     mortal_servers: OwnServers, settings: Settings, tmp_path: Path
 ) -> None:
-    await each_effect_is_there_once_or_it_says_why_not(10_000, mortal_servers, settings, tmp_path)
+    await each_effect_is_there_once_or_it_says_why_not(10_000, AND_AGAIN, mortal_servers, settings, tmp_path)

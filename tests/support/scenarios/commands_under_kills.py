@@ -191,24 +191,19 @@ async def _worker_leaves(_servers: OwnServers, _world: World, workers: list[Prog
     workers[1].start()
 
 
+EACH_ONCE: list[Blow] = [_worker_dies, _kommo_dies, _postgres_dies, _worker_leaves, _kafka_dies, _valkey_dies]
+AND_AGAIN: list[Blow] = [*EACH_ONCE[:-1], _worker_dies, _valkey_dies]
+
+
 async def each_effect_is_there_once_or_it_says_why_not(
-    count: int, servers: OwnServers, settings: Settings, folder: Path
+    count: int, blows: list[Blow], servers: OwnServers, settings: Settings, folder: Path
 ) -> None:
-    """Let two workers carry out `count` commands while they, Kommo and the servers are killed in turn."""
+    """Let two workers carry out `count` commands while blows fall, one after another, in even steps."""
     settings = settings.model_copy(update={"kommo_rate": 10_000, "kommo_timeout_seconds": 2.0, "retry": RETRY})
     chance = random.Random(20261124)
     kommo = SimulatedKommo(folder)
     await kommo.start()
     world = World(settings, kommo)
-    blows: list[Blow] = [
-        _worker_dies,
-        _kommo_dies,
-        _postgres_dies,
-        _worker_leaves,
-        _kafka_dies,
-        _worker_dies,
-        _valkey_dies,
-    ]
     try:
         with programs(settings, folder / "logs") as started:
             workers = [started.start("worker"), started.start("worker")]
@@ -225,8 +220,10 @@ async def each_effect_is_there_once_or_it_says_why_not(
                 commands.append(Command.make(action, account_id=account, correlation_id=f"c{number}"))
             await world.ask(commands[: count // 2])
             assert 3 * count // (len(blows) + 1) < count // 2
+            moments = []
             for number, blow in enumerate(blows, 1):
                 await world.ended(number * count // (len(blows) + 1), 150)
+                moments.append(f"{time.monotonic() - begin:.0f} s {blow.__name__}")
                 await blow(servers, world, workers)
                 if number == 3:
                     await world.ask(commands[count // 2 :])
@@ -239,7 +236,7 @@ async def each_effect_is_there_once_or_it_says_why_not(
                 await program.terminate()
             assert not started.unhandled()
         told = await _balance(world, commands)
-        print(f"{count} commands in {took:.0f} s: {told}")
+        print(f"{count} commands in {took:.0f} s: {told}; {', '.join(moments)}")
     finally:
         kommo.kill()
 

@@ -75,7 +75,7 @@ class Company:
         assert self.sender is not None
         async with committed(self.started.settings) as ask:
             member.process.send_signal(signal.SIGSTOP)
-            await self.sender.reaches(self.sender.count + 300)
+            await self.sender.reaches(self.sender.count + round(2 * self.sender.rate))
             last = await ask()
             member.process.send_signal(signal.SIGCONT)
             with contextlib.suppress(TimeoutError):  # nobody commits while the group is shared out anew
@@ -130,11 +130,11 @@ async def every_accepted_delivery_is_in_the_tables_exactly_once(
         async with sending(settings, SEED, rate, *gateways) as sender:
             company.sender = sender
             for number, moment in enumerate(plan(rng, moments)):
-                await sender.reaches(sender.count + rng.randint(60, 260))
+                await sender.reaches(sender.count + round(rng.uniform(0.4, 1.7) * rate))
                 await company.suffer(moment)
                 if number % 5 == 2:
                     await crash_of_the_gateway(sender, rng.choice(gateways))
-            await sender.reaches(sender.count + 100)
+            await sender.reaches(sender.count + round(0.7 * rate))
         loaded = time.monotonic()
         await drained(settings)
         drain = time.monotonic() - loaded

@@ -53,7 +53,7 @@ def main(name: str, rest: list[str]) -> None:
     if os.environ.get("STANDIN_FAILS") == name:
         sys.exit(f"{name}: made to fail")
     if name in PROCESSES:
-        for needed in ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "REDIS_URL", "GATEWAY_KEYS", "TOKEN_KEYS"):
+        for needed in (*os.environ["STANDIN_NEEDS"].split(), "GATEWAY_KEYS", "TOKEN_KEYS"):
             setting(needed)
         ThreadingHTTPServer(("127.0.0.1", int(setting(f"{name.upper()}_PORT"))), Door).serve_forever()
     elif name == "simulate-api":

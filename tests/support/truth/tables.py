@@ -15,9 +15,8 @@ import asyncpg
 
 from projections.names import PROJECTIONS
 from projections.projection import Projection
-from projections.projector import made, migrations
+from projections.projector import made
 from projections.reading import LoggedEvent
-from runtime.migrations import migrate
 from streams.topics import EVENTS
 from tests.support.projections import write
 
@@ -59,14 +58,9 @@ def _plain(value: Any) -> Any:
 async def write_all(database: str, logs: Iterable[Sequence[LoggedEvent]], seed: int) -> None:
     """Write the events of several logs, in the order of receipt, into the tables of every projection.
 
-    The database must be empty. As in the projector each projection has a connection and batches of its own.
+    The tables must be there and empty. As in the projector each projection has a connection and batches of its own.
     """
     events = list(merge(*logs, key=lambda event: event.received_us))
-    connection = await asyncpg.connect(database)
-    try:
-        await migrate(connection, migrations())
-    finally:
-        await connection.close()
     await asyncio.gather(
         *(
             _write(database, made(name), events, random.Random(f"{seed} {name}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.support.webhooks import bodies, corpus_delivery, load
 DOCUMENT: dict[str, Any] = json.loads((FOLDER / "asyncapi.json").read_text(encoding="utf-8"))
 
 
+@functools.cache
 def _validator(kind: str) -> Draft202012Validator:
     payload = DOCUMENT["components"]["messages"][kind.replace(".", "_")]["payload"]
     return Draft202012Validator({**payload, "components": DOCUMENT["components"]})

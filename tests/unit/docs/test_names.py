@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import tomllib
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -71,6 +72,19 @@ def test_every_guarantee_names_its_test() -> None:
         assert "::test_" in section.partition("**Test.**")[2], heading
 
 
+def test_the_tests_of_the_guarantees_are_in_make_test() -> None:
+    configured = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"]["ini_options"]
+    recipe = re.search(r"^test:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe is not None
+    assert "\t$(PYTEST)" in recipe[1].splitlines()  # without a folder's name: pytest takes all of testpaths
+    run = [Path(folder).parts for folder in configured["testpaths"]]
+    named = set(re.findall(r"`(tests/[\w/]+\.py)", prose(ROOT / "docs" / "guarantees.md")))
+    assert len(named) > 10
+    left_out = [file for file in sorted(named) if not any(Path(file).parts[: len(parts)] == parts for parts in run)]
+    assert left_out == []
+    assert not any(("tests", "soak")[: len(parts)] == parts for parts in run)
+
+
 @EACH
 def test_settings_exist(page: Path) -> None:
     known = {f"{PREFIX}{setting.upper()}" for setting in Settings.model_fields}
@@ -78,9 +92,12 @@ def test_settings_exist(page: Path) -> None:
         assert found in known or any(setting.startswith(f"{found}_") for setting in known), f"{name(page)}: {found}"
 
 
+_reference = functools.cache(pages)
+
+
 @functools.cache
 def _metrics() -> set[str]:
-    known = set(re.findall(r"`(kommo_streams_\w+)`", pages()["metrics.md"]))
+    known = set(re.findall(r"`(kommo_streams_\w+)`", _reference()["metrics.md"]))
     return known | {f"{metric}{end}" for metric in known for end in ("_bucket", "_sum", "_count")}
 
 
@@ -135,13 +152,13 @@ def test_the_columns_of_the_views_are_all_described() -> None:
         assert tuple(columns) == view.columns, view.name
 
 
-@pytest.mark.parametrize("file", sorted(pages()))
+@pytest.mark.parametrize("file", sorted(page.name for page in FOLDER.iterdir()))
 def test_the_reference_is_what_the_code_says(file: str) -> None:
-    assert (FOLDER / file).read_text() == pages()[file], "write it anew: python -m docs.generate"
+    assert (FOLDER / file).read_text() == _reference().get(file), "write it anew: python -m docs.generate"
 
 
 def test_the_reference_has_no_other_pages() -> None:
-    assert {page.name for page in FOLDER.iterdir()} == set(pages())
+    assert {page.name for page in FOLDER.iterdir()} == set(_reference())
 
 
 def test_benchmarks_has_its_place_for_the_figures() -> None:

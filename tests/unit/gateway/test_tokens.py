@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from tests.support.installation import KEYS
 OTHER = "k2:QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY"
 
 
+@functools.cache  # settings take 10 ms to make
 def keyring(text: str) -> Keyring:
     return Keyring.from_settings(Settings(gateway_keys=text))
 

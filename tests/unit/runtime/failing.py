@@ -1,17 +1,20 @@
-"""A process that fails in a chosen way: `python -m tests.unit.runtime.failing HOW`.
+"""A process that fails in chosen ways, one after another: `python -m tests.unit.runtime.failing HOW...`.
 
-At its end it prints what it counted.
+Each way but `library`, `task` and `crash` has a logger of its name.
+At its end it prints what it counted. The variable LONGEST gives Sentry more time at the end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 
 import httpx
 from prometheus_client import generate_latest
 
+from runtime import sentry
 from runtime.failures import log_failure
 from runtime.logs import logger
 from runtime.process import run
@@ -20,8 +23,9 @@ from runtime.settings import load_settings
 from schemas.delivery import DeliveryError
 from schemas.errors import ErrorClass
 
-log = logger("tests.failing")
+log = logger("tests.internal")
 
+LONGEST = "KOMMO_TESTS_FLUSH_SECONDS"
 LOCAL = "kept-in-a-local-variable"
 ADDRESS = "https://hooks.example.net/webhooks/k1.5.1.c2lnbmF0dXJl"
 TOKEN = "kst_0123456789abcdef_" + "s" * 43
@@ -46,7 +50,7 @@ async def _internal() -> None:
     except RuntimeError as error:
         log.exception("it failed", correlation_id="request-1", account_id=ACCOUNT, path=ADDRESS, number=5)
         log.error("it failed, told again", exc_info=error)
-        report(error, part="tests.failing")
+        report(error, part="tests.internal")
 
 
 async def _library() -> None:
@@ -55,7 +59,7 @@ async def _library() -> None:
 
 async def _task() -> None:
     async def wrong() -> None:
-        _unforeseen()
+        raise RuntimeError(MESSAGE)  # a place of its own: of one place Sentry hears once
 
     task = asyncio.create_task(wrong())
     await asyncio.wait([task])
@@ -64,6 +68,7 @@ async def _task() -> None:
 
 async def _classes() -> None:
     """One of each class, as its line is written; none of them needs a traceback."""
+    log = logger("tests.classes")
     request = httpx.Request("GET", LEADS)
     for status in (400, 401, 403, 404, 429, 500):
         try:
@@ -81,6 +86,7 @@ async def _reported() -> None:
 
 
 async def _flood() -> None:
+    log = logger("tests.flood")
     for number in range(500):
         try:
             raise ValueError(number)
@@ -89,19 +95,16 @@ async def _flood() -> None:
 
 
 async def _crash() -> None:
-    _unforeseen()
+    raise RuntimeError(MESSAGE)
 
 
-async def _nothing() -> None:
-    return
-
-
-async def main(how: str, stop: asyncio.Event) -> None:
-    waits = how.endswith("+wait")
-    await globals()[f"_{how.removesuffix('+wait')}"]()
-    if waits:
-        print("waiting", flush=True)
-        await stop.wait()
+async def main(ways: list[str], stop: asyncio.Event) -> None:
+    for how in ways:
+        if how == "wait":
+            print("waiting", flush=True)
+            await stop.wait()
+        else:
+            await globals()[f"_{how}"]()
 
 
 def _unforeseen() -> None:
@@ -110,7 +113,8 @@ def _unforeseen() -> None:
 
 
 if __name__ == "__main__":
-    code = run(load_settings(), "failing", lambda stop: main(sys.argv[1], stop))
+    sentry.FLUSH_SECONDS = float(os.environ.get(LONGEST, sentry.FLUSH_SECONDS))
+    code = run(load_settings(), "failing", lambda stop: main(sys.argv[1:], stop))
     print(f"sentry_sdk: {'sentry_sdk' in sys.modules}")
     counted = generate_latest().decode().splitlines()
     print(*(line for line in counted if line.startswith("kommo_streams_errors_total{")), sep="\n")

@@ -62,7 +62,7 @@ class Receiver:
 @contextlib.contextmanager
 def receiving(*, hangs: bool = False) -> Iterator[Receiver]:
     receiver = Receiver(hangs=hangs)
-    thread = threading.Thread(target=receiver.server.serve_forever, daemon=True)
+    thread = threading.Thread(target=receiver.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield receiver

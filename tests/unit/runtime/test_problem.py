@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from aiokafka.errors import KafkaConnectionError
 from pydantic import SecretStr
 from structlog.testing import capture_logs
@@ -37,6 +38,7 @@ from tests.support.ports import free_port
 from tests.support.waiting import eventually, running
 
 MINE = "request-of:mine.5"
+BESIDE_THE_DOORS = pytest.mark.asyncio(loop_scope="module")
 MEMBERS = {"type", "title", "status", "detail", "error_class", "correlation_id"}
 
 
@@ -51,7 +53,7 @@ class Doors:
     webhooks: str
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def doors() -> AsyncIterator[Doors]:
     ports = [free_port() for _ in range(4)]
     settings = Settings(
@@ -97,6 +99,7 @@ def problem(answer: httpx.Response, status: int, error_class: str) -> dict[str, 
     return members
 
 
+@BESIDE_THE_DOORS
 async def test_what_is_not_there_and_what_cannot_be_done(doors: Doors) -> None:
     for client in (doors.gateway, doors.ingest, doors.projector, doors.dashboard):
         for path in ("/nothing", "/api/v1/nothing", "/webhooks/k1.5.1.forged"):
@@ -112,6 +115,7 @@ async def test_what_is_not_there_and_what_cannot_be_done(doors: Doors) -> None:
     problem(await doors.dashboard.get("/webhooks/x"), 404, "not_found")
 
 
+@BESIDE_THE_DOORS
 async def test_what_is_too_large_and_what_is_no_http(doors: Doors) -> None:
     json = {"content-type": "application/json"}
     problem(await doors.dashboard.post("/session", content=b"x" * 5000, headers=json), 413, "validation")
@@ -123,7 +127,7 @@ async def test_what_is_too_large_and_what_is_no_http(doors: Doors) -> None:
         ):
             reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
             writer.write(request)
-            raw = await asyncio.wait_for(reader.read(), 5)  # to its end: the connection is closed
+            raw = await asyncio.wait_for(reader.read(), 20)  # to its end: the connection is closed
             writer.close()
             head, _, body = raw.partition(b"\r\n\r\n")
             headers = [tuple(line.split(b": ", 1)) for line in head.split(b"\r\n")[1:]]
@@ -131,6 +135,7 @@ async def test_what_is_too_large_and_what_is_no_http(doors: Doors) -> None:
             assert (b"connection", b"close") in headers
 
 
+@BESIDE_THE_DOORS
 async def test_a_server_that_is_away_is_answered_with_503_and_a_line_with_the_same_id(doors: Doors) -> None:
     asked = [
         (doors.gateway, "POST", doors.webhooks, "external_service"),
@@ -229,6 +234,7 @@ async def test_a_fault_of_ours_is_one_line_with_the_id_and_an_answer_that_tells_
     assert lines[0]["exc_info"]
 
 
+@BESIDE_THE_DOORS
 async def test_answers_with_500_of_the_gateway_are_counted(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_args: object) -> None:
         raise RuntimeError
@@ -236,8 +242,9 @@ async def test_answers_with_500_of_the_gateway_are_counted(doors: Doors, monkeyp
     monkeypatch.setattr("gateway.tokens.Keyring.verify", broken)
     monkeypatch.setattr("gateway.integrations.Integrations.verify", broken)
     before = ANSWERS.labels("500")._value.get()
-    problem(await doors.gateway.post(doors.webhooks), 500, "internal")
-    problem(await doors.gateway.get("/integrations/disabled"), 500, "internal")
+    with capture_logs():
+        problem(await doors.gateway.post(doors.webhooks), 500, "internal")
+        problem(await doors.gateway.get("/integrations/disabled"), 500, "internal")
     assert ANSWERS.labels("500")._value.get() == before + 2
 
 

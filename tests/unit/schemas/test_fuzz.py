@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from schemas import decoder
-from tests.unit.schemas import fuzz
+from tests.soak.schemas import fuzz
 
 SEED = 20261124
-COUNT = 4000
+COUNT = 1500
 
 
 def test_a_slice_holds() -> None:

@@ -22,6 +22,7 @@ from schemas.form import MAX_BRACKETS, MAX_DEPTH, MAX_NESTS, MAX_PAIRS, parse_fo
 from service.decode import decode as command
 from tests.support import ROOT
 from tests.support.webhooks import CORPUS, EXPECTED, bodies
+from tests.unit.service.decoding import call, run
 
 RECEIVED = "2026-09-21T14:13:20.123456Z"
 RECEIVED_US = 1_790_000_000_123_456
@@ -30,17 +31,11 @@ GOOD = b"leads[add][0][id]=5&leads[add][0][last_modified]=1726580291"
 STUB = b"leads[delete][0][id]=5"
 
 
-def run(*arguments: str | Path, stdin: bytes = b"", **environment: str) -> tuple[int, list[bytes], str]:
-    """The exit code, the lines of standard output, and standard error."""
-    done = subprocess.run(
-        [sys.executable, "-m", "service", "decode", *map(str, arguments)],
-        cwd=ROOT,
-        input=stdin,
-        capture_output=True,
-        env={**os.environ, **environment},
-        timeout=60,
-    )
-    return done.returncode, done.stdout.splitlines(), done.stderr.decode()
+def process(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own, for what only one shows; what it is told and says is tried in this process."""
+    command = [sys.executable, "-m", "service", "decode", *map(str, arguments)]
+    environment = {**os.environ, **environment}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
 
 
 def events(*arguments: str | Path, stdin: bytes = b"") -> list[dict[str, Any]]:
@@ -280,14 +275,16 @@ CODES: dict[str, tuple[int, str]] = {
     "closed": (2, "Permission denied"),
     "closed-folder": (2, "Permission denied"),
     "folder-that-lists-alone": (2, "Permission denied"),
+    "folder-with-a-link-to-nothing": (2, "No such file or directory"),
     "": (2, "a name is empty"),
 }
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> Iterator[Path]:
-    for name in ("folder", "no-files", "closed-folder", "folder-that-lists-alone"):
+    for name in ("folder", "no-files", "closed-folder", "folder-that-lists-alone", "folder-with-a-link-to-nothing"):
         (tmp_path / name).mkdir()
+    (tmp_path / "folder-with-a-link-to-nothing" / "a").symlink_to(tmp_path / "nothing")
     for path, body in (("good", GOOD), ("empty", b""), ("blank", b"\r\n"), ("closed", GOOD), ("folder/a", GOOD)):
         (tmp_path / path).write_bytes(body)
     for folder in ("closed-folder", "folder-that-lists-alone"):
@@ -300,21 +297,28 @@ def files(tmp_path: Path) -> Iterator[Path]:
         (tmp_path / name).chmod(0o700)
 
 
-@pytest.mark.parametrize("name", CODES)
-@pytest.mark.parametrize("form", [(), ("--form",)], ids=["events", "form"])
-def test_exit_codes(name: str, form: tuple[str, ...], files: Path) -> None:
-    may_all = os.geteuid() == 0
-    if may_all and not shutil.which("setpriv"):
-        pytest.skip("root may read everything, and there is no setpriv to give that away")
-    command = [sys.executable, "-m", "service", "decode", *form, str(files / name) if name else ""]
-    if may_all:
+def test_exit_codes(files: Path) -> None:
+    calls = [(form, name) for form in ((), ("--form",)) for name in CODES]
+    command = [sys.executable, "-m", "tests.unit.service.decoding"]
+    if os.geteuid() == 0:
+        if not shutil.which("setpriv"):
+            pytest.skip("root may read everything, and there is no setpriv to give that away")
         command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
-    code, why = CODES[name]
-    assert (done.returncode, why in done.stderr, done.stdout.count("\n")) == (code, True, code == 0), done.stderr
-    if name and code:
-        assert done.stderr.count("\n") == 1
-        assert done.stderr.startswith(f"kommo-streams decode: {files / name}")
+    asked = json.dumps([[*form, str(files / name) if name else ""] for form, name in calls])
+    told = json.loads(subprocess.check_output(command, cwd=ROOT, input=asked, text=True, timeout=60))
+    for (form, name), (ended, lines, said) in zip(calls, told, strict=True):
+        code, why = CODES[name]
+        assert (ended, why in said, lines) == (code, True, int(code == 0)), (form, name, said)
+        if name and code:
+            assert said.count("\n") == 1
+            assert said.startswith(f"kommo-streams decode: {files / name}")
+
+
+def test_the_process_ends_with_the_code_and_says_what_this_one_does(tmp_path: Path) -> None:
+    folder = written(tmp_path, a=GOOD, b=b"")
+    done = process(folder)
+    assert (done.returncode, done.stdout.encode().splitlines(), done.stderr) == run(folder)
+    assert done.returncode == 1
 
 
 def test_of_several_reasons_the_worst_gives_the_exit_code(files: Path) -> None:
@@ -329,14 +333,13 @@ def test_of_several_reasons_the_worst_gives_the_exit_code(files: Path) -> None:
 def test_nothing_given_on_a_terminal_is_said_at_once(form: tuple[str, ...]) -> None:
     ours, theirs = os.openpty()
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "service", "decode", *form], cwd=ROOT, stdin=theirs, capture_output=True, timeout=60
-        )
+        os.write(ours, b"\x04")  # so that one who read would not wait
+        with os.fdopen(theirs) as terminal:
+            code, lines, said = call(terminal, *form)
     finally:
         os.close(ours)
-        os.close(theirs)
-    assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr.startswith(b"kommo-streams decode: nothing to read: name a FILE or a folder, ")
+    assert (code, lines) == (2, [])
+    assert said.startswith("kommo-streams decode: nothing to read: name a FILE or a folder, ")
     assert run(*form, stdin=b"")[0] == 1  # from a pipe it is an empty body
 
 
@@ -392,8 +395,9 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path: Path) -> None:
 
 
 def test_no_settings_are_read(tmp_path: Path) -> None:
-    code, lines, _ = run(written(tmp_path, a=STUB), **{f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS": "", f"{PREFIX}NONE": "x"})
-    assert (code, len(lines)) == (0, 1)
+    wrong = {f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS": "", f"{PREFIX}NONE": "x"}
+    done = process(written(tmp_path, a=STUB), **wrong)
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1)
 
 
 def imported(*arguments: str | Path) -> set[str]:

@@ -78,7 +78,7 @@ def test_a_stop_is_bounded_for_a_process_that_does_not_listen(tmp_path: Path) ->
     wait_until(lambda: all("deaf" in process.child.output() for process in processes))
     begin = time.monotonic()
     stop_all(processes)
-    assert 2.0 < time.monotonic() - begin < 4.0
+    assert 2.0 < time.monotonic() - begin < 6.5  # each has 2.5 s; one after another would be 7.5 s
     assert [process.child.returncode for process in processes] == [-signal.SIGKILL] * 3
 
 

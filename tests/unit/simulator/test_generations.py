@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from itertools import islice
 from typing import Any
 from urllib.parse import parse_qsl
@@ -21,9 +21,9 @@ ACCOUNT = 16700680
 START = 1_770_000_000
 
 
-@lru_cache(maxsize=8)
+@cache
 def some(year: int) -> tuple[SimulatedDelivery, ...]:
-    return tuple(islice(deliveries(1, ACCOUNT, START, years=[year]), 4000))
+    return tuple(islice(deliveries(1, ACCOUNT, START, years=[year]), 2500))
 
 
 def shape(body: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -115,19 +115,21 @@ def test_notes_of_2017_have_literal_quotes_around_texts() -> None:
     assert len(notes) > 100
 
 
-@pytest.mark.parametrize("year", GENERATIONS)
-def test_what_the_same_company_does_is_the_same_in_every_format(year: int) -> None:
-    def told(deliveries: tuple[SimulatedDelivery, ...]) -> list[tuple[str, str, float, Any]]:
-        found = []
-        for delivery in deliveries[:1500]:
-            decoded = decode(Delivery(ACCOUNT, "d", delivery.at * 1_000_000, delivery.body))
-            assert decoded.rejections == []
-            for encoded in decoded.events:
-                event = Event.from_json(encoded.value)
-                found.append((event.type, event.subject, event.time.timestamp(), event.data.get("changes")))
-        return found
+@cache
+def told(year: int) -> list[tuple[str, str, float, Any]]:
+    found = []
+    for delivery in some(year)[:1000]:
+        decoded = decode(Delivery(ACCOUNT, "d", delivery.at * 1_000_000, delivery.body))
+        assert decoded.rejections == []
+        for encoded in decoded.events:
+            event = Event.from_json(encoded.value)
+            found.append((event.type, event.subject, event.time.timestamp(), event.data.get("changes")))
+    return found
 
-    assert told(some(year)) == told(some(2026))
+
+@pytest.mark.parametrize("year", [year for year in GENERATIONS if year != 2026])
+def test_what_the_same_company_does_is_the_same_in_every_format(year: int) -> None:
+    assert told(year) == told(2026)
 
 
 def test_a_year_that_is_not_known_is_refused() -> None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 from itertools import islice, pairwise
 
 import pytest
 
 from schemas.delivery import MAX_BODY_BYTES
-from simulator.company import deliveries
+from simulator.company import SimulatedDelivery, deliveries
 from simulator.garbage import garbage
 from simulator.mischief import Mischief, arrivals
 
 ACCOUNT = 16700680
 START = 1_770_000_000
+
+
+@cache
+def some(count: int) -> list[SimulatedDelivery]:
+    return list(islice(deliveries(1, ACCOUNT, START), count))
 
 
 def moments(mischief: Mischief) -> list[list[float]]:
@@ -23,7 +29,7 @@ def moments(mischief: Mischief) -> list[list[float]]:
 
 def test_off_by_default() -> None:
     assert moments(Mischief()) == [[0.0]] * 200
-    source = list(islice(deliveries(1, ACCOUNT, START), 300))
+    source = some(4000)[:300]
     received = list(arrivals(source, Mischief(), 1))
     assert [delivery for _, delivery in received] == source
     assert [at // 1_000_000 for at, _ in received if at is not None] == [delivery.at for delivery in source]
@@ -49,7 +55,7 @@ def test_what_is_repeated_comes_again_later_or_at_once() -> None:
 
 @pytest.mark.parametrize("name", ["repeats", "reorderings", "delays", "losses", "garbage"])
 def test_a_probability_is_kept(name: str) -> None:
-    source = list(islice(deliveries(1, ACCOUNT, START), 4000))
+    source = some(4000)
     received = list(arrivals(source, Mischief(**{name: 0.25}), 1))
     lost = sum(at is None for at, _ in received)
     late = sum(at is not None and at // 1_000_000 > delivery.at for at, delivery in received)
@@ -65,14 +71,14 @@ def test_a_probability_is_kept(name: str) -> None:
 
 
 def test_receipts_never_share_a_microsecond() -> None:
-    source = islice(deliveries(1, ACCOUNT, START), 2000)
+    source = some(4000)[:2000]
     moments = [at for at, _ in arrivals(source, Mischief(repeats=0.5, delays=0.3), 1) if at is not None]
     assert all(before < after for before, after in pairwise(moments))
 
 
 def test_the_same_seed_gives_the_same_arrivals() -> None:
     def run(seed: int) -> list[tuple[int | None, bytes]]:
-        source = islice(deliveries(1, ACCOUNT, START), 500)
+        source = some(4000)[:500]
         mischief = Mischief(repeats=0.2, reorderings=0.2, delays=0.2, losses=0.2, garbage=0.2)
         return [(at, delivery.body) for at, delivery in arrivals(source, mischief, seed)]
 

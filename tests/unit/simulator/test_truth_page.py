@@ -30,7 +30,7 @@ def described(text: str, heading: str) -> list[str]:
 @cache
 def truth() -> dict[str, Any]:
     """Of an account with which all that can go wrong goes wrong."""
-    source = islice(deliveries(3, ACCOUNT, 1_770_000_000, years=tuple(GENERATIONS)), 2500)
+    source = islice(deliveries(3, ACCOUNT, 1_770_000_000, years=tuple(GENERATIONS)), 1500)
     mischief = Mischief(repeats=0.15, reorderings=0.2, delays=0.15, losses=0.05, garbage=0.05)
     return received(source, mischief, 3, ACCOUNT).truth
 
@@ -69,7 +69,7 @@ def test_the_words_of_a_state_are_those_described() -> None:
 
 def test_what_is_open_by_itself_is_described() -> None:
     """Whatever is open where nothing is lost has a line of its own."""
-    source = islice(deliveries(3, ACCOUNT, 1_770_000_000), 2500)
+    source = islice(deliveries(3, ACCOUNT, 1_770_000_000), 1500)
     found = received(source, Mischief(repeats=0.2, delays=0.2), 3, ACCOUNT).truth
     lines = [line for line in PAGE.partition("\n## What is left open, and why\n")[2].splitlines() if line[:2] == "| "]
     for view in COLUMNS:

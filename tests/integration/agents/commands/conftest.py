@@ -13,8 +13,8 @@ from tests.support.servers import Servers
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared(shared_servers: Servers, request: pytest.FixtureRequest) -> AsyncIterator[House]:
-    """A house for every test that needs no settings of its own; a worker runs in it unless the module says not."""
-    async with own_house(shared_servers) as made:
+    """A house for the tests of a module, with its settings HOUSE; a worker runs in it unless the module says not."""
+    async with own_house(shared_servers, **getattr(request.module, "HOUSE", {})) as made:
         if getattr(request.module, "WORKER", True):
             made.work()
         yield made

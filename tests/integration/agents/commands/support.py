@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
@@ -15,16 +16,22 @@ import orjson
 from pydantic import SecretStr
 
 from agents.commands.deciding import Decision, decide
-from agents.commands.table import Arrived, admit
+from agents.commands.executor import Executor
+from agents.commands.outbox import Outbox
+from agents.commands.recorder import Recorder
+from agents.commands.table import Arrived, admit, awaken
+from agents.kommo.clients import KommoClients
 from agents.kommo.credentials import Credentials, CredentialStore, Pair
 from agents.kommo.vault import Vault
 from agents.migrations import migrate_missing
+from agents.retry import Policies
 from agents.worker import worker
 from runtime.postgres import connect, open_pool
 from runtime.settings import Settings
-from schemas.actions import AddNote, CreateLead
+from schemas.actions import ACTIONS, AddNote, CreateLead
 from schemas.command import Command
 from simulator.api import ApiMischief, Limits, Running, simulated_kommo
+from simulator.api.mischief import NO_MISCHIEF
 from streams.producer import Producer, Record
 from streams.topics import COMMANDS, ensure_topics, physical
 from tests.support.databases import new_database
@@ -35,6 +42,7 @@ from tests.support.waiting import eventually
 _ACCOUNTS = itertools.count(16_700_680)
 FAST = "all.base=0.05, all.cap=0.2"
 """Retries that a test can wait for."""
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the simulated Kommo speaks plain HTTP: no certificates are loaded
 
 
 @dataclass
@@ -81,9 +89,16 @@ class House:
         settings = self.settings.model_copy(update={"worker_port": 0, **other})
         self.workers.append((asyncio.create_task(worker(settings, stop)), stop))
 
+    def execute(self, **other: Any) -> None:
+        """Start what carries commands out, without the reader of kommo.commands: see begin()."""
+        stop = asyncio.Event()
+        settings = self.settings.model_copy(update=other)
+        self.workers.append((asyncio.create_task(_executing(settings, self.producer, stop)), stop))
+
     async def rest(self) -> None:
         """Stop the workers, as SIGTERM does."""
-        workers, self.workers = self.workers, []
+        workers = self.workers[:]
+        self.workers.clear()  # with_account() gives others the same list
         for _, stop in workers:
             stop.set()
         for task, _ in workers:
@@ -97,12 +112,12 @@ class House:
         """The command's row, None where it is not taken on."""
         return await self.pool.fetchrow("SELECT * FROM kommo_agents.commands WHERE id = $1", command.id)
 
-    async def until(self, command: Command, *states: str, seconds: float = 30) -> Any:
-        """Wait until a command is in one of these states, and return its row."""
+    async def until(self, command: Command, *states: str, seconds: float = 30, tries: int = 0) -> Any:
+        """Wait until a command is in one of these states, after so many attempts at least, and return its row."""
 
         async def reached() -> Any:
             row = await self.row(command)
-            return row if row is not None and row["state"] in states else None
+            return row if row is not None and row["state"] in states and row["attempts"] >= tries else None
 
         row = await eventually(reached, seconds)
         assert row is not None, f"{command.name} is {dict(await self.row(command) or {})}, not {states}"
@@ -129,18 +144,70 @@ class House:
 
     async def take_on(self, *commands: Command, age: float = 86_400.0, state: str = "waiting") -> None:
         """Take commands on as the agent does, without it; in `state` before a worker hears of them."""
-        arrived = [
-            Arrived(command, command.to_json(), "commands", 0, number, age) for number, command in enumerate(commands)
-        ]
         async with self.pool.acquire() as connection, connection.transaction():
-            ids = await admit(connection, arrived)
+            ids = await self._admit(connection, commands, age)
+            if state != "waiting":
+                await connection.execute(
+                    "UPDATE kommo_agents.commands SET state = $2 WHERE id = ANY($1::uuid[])", list(ids), state
+                )
+
+    async def _admit(self, connection: Any, commands: Iterable[Command], age: float = 86_400.0) -> set[str]:
+        return await admit(
+            connection,
+            [
+                Arrived(command, command.to_json(), "commands", 0, number, age)
+                for number, command in enumerate(commands)
+            ],
+        )
+
+    async def begin(self, *commands: Command) -> None:
+        """Take commands on as the agent does, and tell the workers of it."""
+        async with self.pool.acquire() as connection, connection.transaction():
+            await self._admit(connection, commands)
+            await awaken(connection, {command.account_id for command in commands})
+
+    async def due_now(self, command: Command) -> None:
+        """Let a command that waits for its next attempt wait no longer."""
+        async with self.pool.acquire() as connection, connection.transaction():
             await connection.execute(
-                "UPDATE kommo_agents.commands SET state = $2 WHERE id = ANY($1::uuid[])", list(ids), state
+                "UPDATE kommo_agents.commands SET next_attempt_at = now() WHERE id = $1 AND state = 'waiting'",
+                command.id,
             )
+            await awaken(connection, [command.account_id])
+
+    async def clear(self) -> None:
+        """Stop the workers, and leave nothing of the tests before."""
+        await self.rest()
+        self.kommo.mischief(NO_MISCHIEF)
+        await self.pool.execute(
+            "TRUNCATE kommo_agents.commands, kommo_agents.leases, kommo_agents.workers, kommo_agents.circuits,"
+            " kommo_agents.credentials, kommo_agents.outbox, test_outbox"
+        )
 
     def effects(self, verb: str | None = None) -> list[Any]:
         """What the simulated Kommo really did for the account."""
         return [e for e in self.kommo.ledger.effects if e.account == self.account and verb in (None, e.verb)]
+
+
+async def _executing(settings: Settings, producer: Producer, stop: asyncio.Event) -> None:
+    """Do what a worker does with the commands in the table; what it puts out stays in the outbox."""
+    pool = await open_pool(settings, application="test-worker", size=8)
+    recorder = Recorder(pool, physical(settings, COMMANDS), Outbox(pool, producer))
+    recording = asyncio.create_task(recorder.run())
+    try:
+        async with KommoClients(settings, pool, tls=_NO_TLS) as clients:
+            policies = Policies(settings.retry, actions=ACTIONS)
+            await Executor(settings, pool, clients, recorder, policies).run(stop)
+    finally:
+        recording.cancel()
+        await asyncio.wait([recording])
+        await _close(pool)
+
+
+async def _close(pool: Any) -> None:
+    with contextlib.suppress(TimeoutError, asyncpg.PostgresError):
+        async with asyncio.timeout(3):
+            await pool.close()
 
 
 # What was put out, kept: the outbox itself is emptied.
@@ -176,9 +243,7 @@ async def house(settings: Settings, *accounts: int, limits: Limits | None = None
             finally:
                 await made.rest()
     finally:
-        with contextlib.suppress(TimeoutError, asyncpg.PostgresError):
-            async with asyncio.timeout(3):
-                await pool.close()
+        await _close(pool)
 
 
 @contextlib.asynccontextmanager

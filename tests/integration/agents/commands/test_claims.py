@@ -19,7 +19,7 @@ from tests.integration.agents.commands.support import House
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 WORKER = False
 
-MANY = 4_000
+MANY = 4_000  # with fewer PostgreSQL reads the whole table sooner than it asks an index
 
 
 async def leased(home: House) -> Leases:
@@ -155,6 +155,7 @@ async def test_what_is_heard_of_while_a_claim_is_made_is_looked_for_at_once(
         return found
 
     monkeypatch.setattr(executor.Executor, "awaken", only_when_told)
+    monkeypatch.setattr(executor, "_DRAIN_SECONDS", 0.1)
     home.work(kommo_timeout_seconds=30.0)
     await home.ask(before := home.lead("before"))
     await home.until(before, "succeeded")
@@ -163,3 +164,4 @@ async def test_what_is_heard_of_while_a_claim_is_made_is_looked_for_at_once(
     await home.ask(first)
     await home.until(second, "claimed", "succeeded", seconds=8)
     assert (await home.row(first))["state"] == "claimed"
+    await home.rest()

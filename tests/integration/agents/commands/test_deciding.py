@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from click.testing import CliRunner
 
-from agents.commands.cli import command as cli
 from agents.commands.deciding import DecisionError, decide
 from schemas.actions import UpdateLead
 from schemas.command import Command
@@ -74,16 +72,3 @@ async def test_what_cannot_have_been_made_is_refused(home: House) -> None:
     with pytest.raises(DecisionError, match="only of what is done"):
         await home.decide(command, "repeat", lead=1)
     assert (await home.row(command))["state"] == "unknown"
-
-
-@pytest.mark.parametrize("made", ["lead", "lead=", "lead=0", "lead=x", "company=1", f"lead={10**18}"])
-async def test_an_id_that_is_none_is_refused_before_anything_is_asked(made: str) -> None:
-    refused = CliRunner().invoke(cli, ["decide", "0e5f4f8a-6a57-5c43-9a9e-2c8d5d0f7a11", "--done", "--made", made])
-    assert refused.exit_code == 2
-    assert f"{made!r} must be TYPE=ID, the type one of lead, contact, task, note" in refused.output
-
-
-@pytest.mark.parametrize("words", [["--done", "--drop"], [], ["--repeat", "--made", "lead=1"]])
-async def test_not_one_decision_is_refused(words: list[str]) -> None:
-    refused = CliRunner().invoke(cli, ["decide", "0e5f4f8a-6a57-5c43-9a9e-2c8d5d0f7a11", *words])
-    assert refused.exit_code == 2, refused.output

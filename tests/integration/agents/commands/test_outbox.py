@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from agents.commands.outbox import Outbox
 from agents.commands.table import Outgoing, put_out
 from streams.topics import DEADLETTERS, EVENTS, ensure_topics
 from tests.integration.agents.commands.support import House, own_house
-from tests.integration.agents.test_ingest import everything
 from tests.support.installation import delete_topics
 from tests.support.servers import Servers
+from tests.support.topics import everything
 from tests.support.waiting import eventually
 
 
@@ -59,8 +57,3 @@ async def test_a_topic_that_cannot_be_written_to_holds_up_no_other(servers: Serv
         ]
         letters = await everything(home.settings, DEADLETTERS)
         assert {(record.value, record.headers) for record in letters} == {(b"letter", (("reason", b"why"),))}
-
-
-async def test_what_nobody_would_publish_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"kommo\.accounts"):
-        Outgoing("kommo.accounts", b"k", b"v")

@@ -1,28 +1,29 @@
+"""Clients of a server that does what a test says; one pool of connections to PostgreSQL for each module."""
+
 from __future__ import annotations
 
-import datetime as dt
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-import asyncpg
 import pytest
+import pytest_asyncio
 from pydantic import SecretStr
+from tenacity import wait_fixed
 
+from agents.kommo import client, oauth
 from agents.kommo.client import Kommo
 from agents.kommo.clients import KommoClients
-from agents.kommo.credentials import Credentials, Pair
 from runtime.postgres import open_pool
 from runtime.settings import Settings
+from tests.support.credentials import ACCOUNT, CLIENT, KEY, REDIRECT, SECRET, credentials
 from tests.support.databases import lasting_database
-from tests.support.raw_server import jwt
 from tests.support.servers import Servers
 
-CLIENT = "5f3a0c9e-1b7d-4c55-9a61-0d6a3f8e2b14"
-SECRET = "a-secret-of-the-integration"
-REDIRECT = "https://hooks.example/oauth"
-KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
-ACCOUNT = 31337
-TOKEN = jwt(account_id=ACCOUNT, sub="77", exp=4_000_000_000)
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients that speak plain HTTP: to load the certificates of the world takes long. It trusts nobody."""
+
+Connect = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
@@ -38,49 +39,38 @@ def patience() -> float:
     return 20.0
 
 
-@pytest.fixture
-async def kommo_settings(shared_tables: str, patience: float) -> Settings:
-    """Settings with which a client can be made; the table of credentials is empty."""
-    connection = await asyncpg.connect(shared_tables)
-    await connection.execute("TRUNCATE kommo_agents.credentials")
-    await connection.close()
-    return Settings(
-        database_url=SecretStr(shared_tables),
-        integrations=SecretStr(f"{CLIENT}:{SECRET}"),
-        token_keys=SecretStr(KEY),
-        oauth_redirect_uri=REDIRECT,
-        kommo_timeout_seconds=patience,
-        kommo_rate=50,
-    )
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried again in place is tried again at once."""
+    for module in (client, oauth):
+        monkeypatch.setattr(module, "_BACKOFF", wait_fixed(0.01))
 
 
-@pytest.fixture
-async def pool(kommo_settings: Settings) -> AsyncIterator[Any]:
-    pool = await open_pool(kommo_settings, application="tests")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pool(shared_tables: str) -> AsyncIterator[Any]:
+    pool = await open_pool(Settings(database_url=SecretStr(shared_tables)), application="tests")
     yield pool
     await pool.close()
 
 
-@pytest.fixture
-async def clients(kommo_settings: Settings, pool: Any) -> AsyncIterator[KommoClients]:
-    async with KommoClients(kommo_settings, pool) as made:
-        yield made
-
-
-Connect = Callable[..., Any]
-
-
-def credentials(base_url: str, account_id: int = ACCOUNT, **other: Any) -> Credentials:
-    """Credentials of a long-lived token, unless `refresh` is given."""
-    refresh = other.pop("refresh", None)
-    lives = other.pop("lives", dt.timedelta(days=1))
-    pair = Pair(
-        SecretStr(other.pop("access", TOKEN)),
-        dt.datetime.now(dt.UTC) + lives,
-        None if refresh is None else SecretStr(refresh),
+@pytest_asyncio.fixture(loop_scope="module")
+async def kommo_settings(shared_tables: str, pool: Any, patience: float) -> Settings:
+    """Settings with which a client can be made; the table of credentials is empty."""
+    await pool.execute("DELETE FROM kommo_agents.credentials")
+    settings = Settings(
+        database_url=SecretStr(shared_tables),
+        integrations=SecretStr(f"{CLIENT}:{SECRET}"),
+        token_keys=SecretStr(KEY),
+        oauth_redirect_uri=REDIRECT,
+        kommo_rate=50,
     )
-    own: dict[str, Any] = {} if refresh is None else {"client_uuid": CLIENT, "redirect_uri": REDIRECT}
-    return Credentials(account_id, base_url, pair, **own, **other)
+    return settings.model_copy(update={"kommo_timeout_seconds": patience})  # less than may be set
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def clients(kommo_settings: Settings, pool: Any) -> AsyncIterator[KommoClients]:
+    async with KommoClients(kommo_settings, pool, tls=NO_TLS) as made:
+        yield made
 
 
 @pytest.fixture

@@ -11,9 +11,11 @@ from click.testing import CliRunner, Result
 
 from agents.kommo.commands import account
 from runtime.settings import Settings
-from tests.integration.agents.kommo.conftest import ACCOUNT, CLIENT, KEY, REDIRECT, SECRET, TOKEN
+from tests.support.credentials import ACCOUNT, CLIENT, KEY, REDIRECT, SECRET, TOKEN
 from tests.support.ports import free_port
 from tests.support.raw_server import answer, jwt, serving
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CODE = "def502-the-code"
 REFRESH = "def502-the-refresh-token"

@@ -11,17 +11,21 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import sentry_sdk
 from pydantic import SecretStr
 
+from agents.kommo import client
 from agents.kommo.client import Kommo
 from agents.kommo.clients import KommoClients
 from agents.kommo.problems import KommoError
 from runtime.logs import logger, logging_to
 from runtime.settings import Settings
-from tests.integration.agents.kommo.conftest import ACCOUNT, CLIENT, KEY, REDIRECT, SECRET, credentials
+from tests.support.credentials import ACCOUNT, CLIENT, KEY, REDIRECT, SECRET, credentials
 from tests.support.ports import free_port
 from tests.support.raw_server import Deed, answer, close, hang, raw, reset, serving
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 # Of no form that redact() knows: what is tested is that they do not get anywhere, not that they are taken out again.
 ACCESS = "an-access-token-that-nobody-may-see"
@@ -52,7 +56,7 @@ def told(error: BaseException) -> str:
     return "\n".join([*seen.format(), str(event), *texts])
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def lines(kommo_settings: Settings) -> AsyncIterator[Callable[[], str]]:
     """The log lines of everyone, at DEBUG, libraries too."""
     stream = io.StringIO()
@@ -89,9 +93,12 @@ async def of(clients: KommoClients, base_url: str, **other: Any) -> Kommo:
     return clients.client(ACCOUNT)
 
 
-@pytest.mark.parametrize("patience", [1.0])
+@pytest.mark.parametrize("patience", [0.1])
 @pytest.mark.parametrize("deed", FAILURES.values(), ids=FAILURES)
-async def test_of_a_request_that_fails(deed: Deed, clients: KommoClients, lines: Callable[[], str]) -> None:
+async def test_of_a_request_that_fails(
+    deed: Deed, clients: KommoClients, lines: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "PAUSE_AFTER_429", 0.01)
     async with serving(otherwise=deed) as server:
         server.by_path[OAUTH] = [answer(400, ECHO)]
         kommo = await of(clients, server.base_url, refresh=REFRESH)
@@ -112,7 +119,7 @@ async def test_of_a_connection_that_is_refused(clients: KommoClients) -> None:
     assert not any(secret in told(caught.value) for secret in SECRETS)
 
 
-@pytest.mark.parametrize("patience", [1.0])
+@pytest.mark.parametrize("patience", [0.1])
 @pytest.mark.parametrize("deed", [close, reset, hang, answer(400, "{}"), answer(500), answer(200, "{")])
 async def test_of_a_refresh_that_fails(deed: Deed, clients: KommoClients, lines: Callable[[], str]) -> None:
     async with serving(otherwise=deed) as server:

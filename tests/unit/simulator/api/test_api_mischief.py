@@ -81,7 +81,7 @@ async def test_a_connection_is_reset_after_the_change_was_made(name: str, status
 @pytest.mark.parametrize(("name", "effects"), [("hung_before", 0), ("hung_after", 1)])
 async def test_a_request_hangs_longer_than_its_client_waits(name: str, effects: int) -> None:
     async with simulated_kommo(limits=UNLIMITED, mischief=ApiMischief(**{name: 1.0})) as kommo:
-        async with client(kommo, read_seconds=1.0) as http:
+        async with client(kommo, read_seconds=0.5) as http:
             with pytest.raises(httpx.ReadTimeout):
                 await post(http)
         assert [(effect.status, effect.delivered) for effect in kommo.ledger.effects] in (

@@ -1,23 +1,18 @@
 """Bodies that cost a parser most: all ways to fill 1 MiB with names, levels, escapes, values, and to pass a bound.
 
-python -m tests.unit.schemas.floods      # the time of each until it is refused or parsed, the longest last
+python -m tests.soak.schemas.floods      # the time of each until it is refused or parsed, the longest last
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from itertools import product
-from urllib.parse import parse_qsl
 
-from schemas import form
 from schemas.decoder import decode
 from schemas.delivery import MAX_BODY_BYTES
-from schemas.form import MAX_BRACKETS, MAX_DEPTH, MAX_NESTS, MAX_PAIRS, FormError, parse_form
+from schemas.form import MAX_BRACKETS, MAX_DEPTH, MAX_NESTS, MAX_PAIRS, FormError
+from tests.support.extremes import decode_seconds, parse_seconds
 from tests.support.webhooks import delivery
-
-MAX_REFUSAL = 8.0
-"""How long it may take until a body that is past a bound is a rejection, in `plain_seconds`; the longest takes 2."""
 
 _NAMES = {
     "plain": b"a",
@@ -81,29 +76,16 @@ def _body(
     return b"&".join(pairs) + last
 
 
-_PLAIN = b"&".join(b"k%d=%d" % (number, number) for number in range(MAX_PAIRS))
-
-
-def plain_seconds() -> float:
-    """Return the CPU time, now and here, in which urllib parses as many plain pairs: what a cost is compared with."""
-    began = time.process_time()
-    parse_qsl(_PLAIN)
-    return time.process_time() - began
-
-
 def seconds(body: bytes) -> tuple[float, str]:
     """Return the CPU time from a body to its rejection or form, no key of it known, and the reason."""
-    form._ways, form._values = form._Ways(), {}
-    began = time.process_time()
     try:
-        parse_form(body)
+        return parse_seconds(body), ""
     except FormError:
         # What ingest does with such a body, and nothing else: to its dead letter.
-        form._ways, form._values = form._Ways(), {}
-        began = time.process_time()
-        [rejection] = decode(delivery(body)).rejections
-        return time.process_time() - began, rejection.reason
-    return time.process_time() - began, ""
+        refused = delivery(body)
+        took = decode_seconds(refused)
+        [rejection] = decode(refused).rejections
+        return took, rejection.reason
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Mutated bodies through decode to events: no crash, no hang, nothing vanishes.
 
-    python -m tests.unit.schemas.fuzz                             # a million bodies, on all cores (make fuzz)
-    python -m tests.unit.schemas.fuzz --seed 7 --only 4711        # one of them again
+    python -m tests.soak.schemas.fuzz                             # a million bodies, on all cores (make fuzz)
+    python -m tests.soak.schemas.fuzz --seed 7 --only 4711        # one of them again
 
 A body is made from the seed and its number alone, so a failure is repeated on any machine by these two. It is written
 to a file as it is; nothing is minimised. Exit code: 0 all held, 1 something failed.
@@ -33,9 +33,8 @@ from schemas.delivery import Delivery, Door
 from schemas.errors import ErrorClass
 from schemas.form import parse_form
 from simulator.company import deliveries
-from tests.support.webhooks import ACCOUNT_ID, DELIVERY_ID, RECEIVED_US, load, same
+from tests.support.webhooks import ACCOUNT_ID, CALL_TEXTS, DELIVERY_ID, ODD_TEXTS, RECEIVED_US, checked, load, same
 from tests.support.webhooks import bodies as corpus
-from tests.unit.schemas.test_decoder import CALL_TEXTS, ODD_TEXTS, checked
 
 COUNT = 1_000_000
 SECONDS = 10.0
@@ -402,7 +401,7 @@ def _tell(seed: int, number: int, body: bytes, why: str, out: Path) -> None:
     file = out / f"{seed}-{number}.body"
     file.write_bytes(body)
     print(f"body {number} failed:\n{why}")
-    print(f"It is in {file}. Again: python -m tests.unit.schemas.fuzz --seed {seed} --only {number}", flush=True)
+    print(f"It is in {file}. Again: python -m tests.soak.schemas.fuzz --seed {seed} --only {number}", flush=True)
 
 
 if __name__ == "__main__":

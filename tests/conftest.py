@@ -33,6 +33,8 @@ structlog.configure(
     processors=[*structlog.get_config()["processors"][:-1], _RENDERER],
 )
 
+pytest_plugins = ["tests.support.fixtures"]
+
 for _name in [name for name in os.environ if name.startswith(PREFIX)]:
     del os.environ[_name]  # a test says itself what its settings are
 

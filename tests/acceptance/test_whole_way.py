@@ -26,6 +26,7 @@ from schemas.decoder import decode
 from schemas.delivery import read_delivery
 from service.embedded.ports import PortBook
 from tests.support import CORPUS, ROOT
+from tests.support.launching import service
 from tests.support.ports import two_free_ports
 from tests.support.processes import alive_on, busy, child_of, new_folder, wait_until
 from tests.support.programs import drained
@@ -78,7 +79,7 @@ class Up:
         self.settings: dict[str, str] = {}
 
     async def begin(self, *arguments: str) -> float:
-        command = [sys.executable, "-m", "service", "up", "--data", str(self.folder), *arguments]
+        command = service("up", "--data", str(self.folder), *arguments)
         begin = time.monotonic()
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The fixtures of tests that need servers; tests/unit does not have them."""
+"""The fixtures of tests that need servers; tests/unit refuses them."""
 
 from __future__ import annotations
 

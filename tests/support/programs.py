@@ -9,7 +9,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -35,10 +34,10 @@ from projections.tasks import Tasks
 from runtime.settings import PREFIX, Settings
 from schemas.decoder import decode
 from schemas.delivery import read_delivery
-from service.embedded.child import SAME_USER
 from simulator.company import SimulatedDelivery, deliveries
 from streams.topics import DEADLETTERS, EVENTS, WEBHOOKS
 from tests.support import ROOT
+from tests.support.launching import service
 from tests.support.ports import free_port
 from tests.support.topics import everything, partitions_of
 from tests.support.waiting import eventually
@@ -77,9 +76,7 @@ class Program:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"{self.name}.log"
-        # by the launcher, so that it does not outlive a test run that is killed
-        launcher = [sys.executable, "-I", "-S", str(ROOT / "service" / "embedded" / "launcher.py")]
-        self._command = [*launcher, "start", str(os.getpid()), SAME_USER, sys.executable, "-m", "service", name]
+        self._command = service(name)
         self._environment = {**os.environ, **environment(settings, **{PORTS[name]: self.port}, log_format="json")}
         self._process: subprocess.Popen[bytes] | None = None
 

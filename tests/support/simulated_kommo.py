@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
 
-from service.embedded.child import SAME_USER
 from simulator.api.ledger import Effect
 from tests.support import ROOT
+from tests.support.launching import service
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
@@ -30,12 +28,11 @@ class SimulatedKommo:
 
     async def start(self) -> None:
         """Start it, and wait until it answers."""
-        launcher = [sys.executable, "-I", "-S", str(ROOT / "service" / "embedded" / "launcher.py")]
-        program = [sys.executable, "-m", "service", "simulate-api", "--port", str(self.port)]
+        program = service("simulate-api", "--port", str(self.port))
         options = ["--rate-limit", "none", "--ledger", str(self._ledger), "--no-webhooks"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*launcher, "start", str(os.getpid()), SAME_USER, *program, *options],
+                [*program, *options],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

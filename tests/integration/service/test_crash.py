@@ -15,7 +15,6 @@ import pytest
 from service.embedded import leftovers
 from service.embedded.child import MARK
 from tests.support import ROOT
-from tests.support.java import OPTIONS, archives, options
 from tests.support.processes import (
     SCRIPTS,
     alive_on,
@@ -103,10 +102,7 @@ def test_another_user_without_a_home_can_start(folder: Path) -> None:
     need_open(SCRIPTS, Path(site))
     jars = folder / "cache"
     shutil.copytree(jar_cache(folder), jars / "kommo-streams")
-    for archive in archives():
-        shutil.copy(archive, folder)
     environment = {
-        OPTIONS: options(folder),
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join([str(ROOT), site]),
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -12,9 +12,12 @@ from pathlib import Path
 import asyncpg
 
 from runtime.settings import Settings
-from tests.support.programs import Program, Programs, Sender, balance, committed, drained, programs, sending
+from streams.consumer import SESSION_SECONDS
+from tests.support.programs import ACCOUNTS, Program, Programs, Sender, balance, committed, drained, programs, sending
+from tests.support.waiting import eventually
 
 SEED = 20261124
+GATHER, GATHER_RATE = 300, 150.0
 
 _KINDS = [f"{deed} {name}" for name in ("ingest", "projector") for deed in ("kill", "terminate", "join", "leave")]
 
@@ -68,23 +71,39 @@ class Company:
             member.start()
 
     async def _commits(self, member: Program) -> None:
-        """Wait until ingest commits a large batch: what it has not sent by then would be lost.
+        """Wait until ingest has committed a large batch: what it has not sent by then is lost if it is killed now.
 
-        It is held for a moment, so that deliveries gather.
+        It is held for a moment, so that deliveries gather, and goes on in small steps: however slow this machine is,
+        it has hardly gone on when the commit is seen.
         """
         assert self.sender is not None
+        process = member.process
+        for each in self.members["ingest"]:  # the group may just be shared out anew
+            await each.ready()
         async with committed(self.started.settings) as ask:
-            member.process.send_signal(signal.SIGSTOP)
-            await self.sender.reaches(self.sender.count + round(2 * self.sender.rate))
-            last = await ask()
-            member.process.send_signal(signal.SIGCONT)
+            before = await ask()
+
+            async def read_on() -> bool:
+                now = await ask()
+                return len(now) == len(ACCOUNTS) and all(at > before.get(partition, 0) for partition, at in now.items())
+
+            await eventually(read_on, 60, "every partition is read on")
+            process.send_signal(signal.SIGSTOP)
+            usual, self.sender.rate = self.sender.rate, GATHER_RATE
+            with contextlib.suppress(AssertionError):  # it must not be taken for dead meanwhile
+                await self.sender.reaches(self.sender.count + GATHER, SESSION_SECONDS / 2)
+            self.sender.rate = usual
+            last, largest = await ask(), 0
             with contextlib.suppress(TimeoutError):  # nobody commits while the group is shared out anew
-                async with asyncio.timeout(8):
-                    while True:
+                async with asyncio.timeout(10):
+                    while largest < 50:
+                        process.send_signal(signal.SIGCONT)
+                        await asyncio.sleep(0.01)
+                        process.send_signal(signal.SIGSTOP)
                         now = await ask()
-                        if any(at - last.get(partition, 0) >= 50 for partition, at in now.items()):
-                            break
+                        largest = max(largest, *(at - last.get(partition, 0) for partition, at in now.items()))
                         last = now
+        print(f"ingest is killed after it has committed {largest} of a partition at once")
 
     async def _writes(self) -> None:
         """Wait until a projector is in the middle of a transaction: the worst moment."""

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,7 @@ def test_a_package_of_the_extra_is_not_installed(
     tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = importlib.util.find_spec
+    monkeypatch.delitem(sys.modules, package, raising=False)  # another test may have loaded it
     monkeypatch.setattr(
         "service.extras.importlib.util.find_spec", lambda name, *more: None if name == package else found(name, *more)
     )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
+from projections.folding import State
 from projections.reading import LoggedEvent
 from tests.support.projections import Log
+
+S = TypeVar("S", bound=State)
 
 
 def one_of_each(*choices: Sequence[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
@@ -45,3 +48,24 @@ def read_anyhow(events: Sequence[LoggedEvent], rng: random.Random) -> Iterator[l
     rng.shuffle(read)
     cuts = sorted(rng.randrange(len(read) + 1) for _ in range(rng.randrange(6)))
     return (read[start:end] for start, end in itertools.pairwise([0, *cuts, len(read)]) if start < end)
+
+
+def state_of(kind: type[S], events: Iterable[LoggedEvent], *, stored: bool = False) -> S:
+    """The state that these events fold into; `stored`: written and read again after each, as between two batches."""
+    state = kind()
+    for event in events:
+        state.fold(event)
+        if stored:
+            state = kind.from_json(state.to_json())
+    return state
+
+
+def assert_any_order_gives_the_same_state(kind: type[S], events: Sequence[LoggedEvent], rng: random.Random) -> None:
+    """The same events in another order, some of them again, fold into the same state and the same columns."""
+    expected = state_of(kind, events)
+    for stored in (False, True):
+        read = [*events, *rng.choices(events, k=3)]
+        rng.shuffle(read)
+        state = state_of(kind, read, stored=stored)
+        assert state == expected
+        assert state.columns() == expected.columns()

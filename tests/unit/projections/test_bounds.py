@@ -13,15 +13,9 @@ from projections.reading import LoggedEvent, read_event
 from projections.snapshot import snapshot
 from schemas.event import EventError
 from tests.support.projections import T0, Log, body, event_json, lead, task
+from tests.support.worlds import state_of
 
 MANY = 10 * MOST_MARKS
-
-
-def _state(kind: Any, events: list[LoggedEvent]) -> Any:
-    state = kind()
-    for event in events:
-        state.fold(event)
-    return state
 
 
 def _tasks() -> list[LoggedEvent]:
@@ -47,20 +41,20 @@ def _deletes() -> list[LoggedEvent]:
     ids=["tasks", "leads", "deletes"],
 )
 def test_a_state_is_bounded_and_the_same_for_any_order(kind: Any, events: list[LoggedEvent]) -> None:
-    plain = _state(kind, events)
+    plain = state_of(kind, events)
     assert len(plain.to_json()) < 200 * 1024
     rng = random.Random(1)
     for _ in range(5):
         read = [*events, *rng.sample(events, 100)]
         rng.shuffle(read)
-        assert _state(kind, read).columns() == plain.columns()
+        assert state_of(kind, read).columns() == plain.columns()
 
 
 def test_of_many_deletes_the_first_shows_and_an_event_among_them_parts_them() -> None:
     deletes = _deletes()
-    assert _state(recent_updates.State, deletes).columns()[4] == deletes[0].time
+    assert state_of(recent_updates.State, deletes).columns()[4] == deletes[0].time
     last = Log().deliver(body("leads", "restore", lead(5, T0 + MANY - 2)), T0 + MANY)
-    columns = _state(recent_updates.State, [*deletes, *last]).columns()
+    columns = state_of(recent_updates.State, [*deletes, *last]).columns()
     assert columns[4] == deletes[-1].time  # the delete after the restore
     assert columns[6] is True
 

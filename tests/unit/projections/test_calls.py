@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import given
@@ -13,7 +12,7 @@ from projections.calls import CallState
 from projections.reading import LoggedEvent
 from schemas.catalogue import EVENT_TYPES
 from tests.support.projections import moment
-from tests.support.worlds import one_of_each, orders, some_of
+from tests.support.worlds import assert_any_order_gives_the_same_state, one_of_each, orders, some_of, state_of
 
 _KINDS = ("kommo.call.logged", "kommo.call.logged", "kommo.call.recorded")
 _READING = st.tuples(
@@ -55,31 +54,16 @@ READINGS = _EVENTS.map(_read)
 """Readings of a few events of one call: few times, few sequences, two revisions, partial data."""
 
 
-def state_of(events: Iterable[LoggedEvent], *, stored: bool = False) -> CallState:
-    state = CallState()
-    for event in events:
-        state.fold(event)
-        if stored:
-            state = CallState.from_json(state.to_json())
-    return state
-
-
 @given(READINGS, orders())
 def test_a_state_is_the_same_in_whatever_order_its_events_are_read(
     events: list[LoggedEvent], rng: random.Random
 ) -> None:
-    expected = state_of(events)
-    for stored in (False, True):
-        read = [*events, *rng.choices(events, k=3)]
-        rng.shuffle(read)
-        state = state_of(read, stored=stored)
-        assert state == expected
-        assert state.columns() == expected.columns()
+    assert_any_order_gives_the_same_state(CallState, events, rng)
 
 
 @given(READINGS)
 def test_a_state_says_what_the_first_and_the_newest_notes_say(events: list[LoggedEvent]) -> None:
-    entity, _, _, phone, duration, *_, recording, _, occurred_at, event_id, _ = state_of(events).columns()
+    entity, _, _, phone, duration, *_, recording, _, occurred_at, event_id, _ = state_of(CallState, events).columns()
     logged = [event for event in events if event.kind.name == "kommo.call.logged"] or events
     assert occurred_at == min(event.time for event in logged)
     assert (entity, event_id) in {(e.entity_type, e.event_id) for e in logged if e.time == occurred_at}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import given
@@ -12,16 +11,7 @@ from hypothesis import given
 from projections.commands import CommandState
 from projections.reading import LoggedEvent
 from tests.support.outcomes import ONE, TELLINGS, Telling, told_log
-from tests.support.worlds import orders
-
-
-def state_of(events: Iterable[LoggedEvent], *, stored: bool = False) -> CommandState:
-    state = CommandState()
-    for event in events:
-        state.fold(event)
-        if stored:
-            state = CommandState.from_json(state.to_json())
-    return state
+from tests.support.worlds import assert_any_order_gives_the_same_state, orders, state_of
 
 
 @given(TELLINGS, orders())
@@ -30,12 +20,7 @@ def test_a_state_is_the_same_in_whatever_order_its_events_are_read(world: list[T
     events = [event for event in told_log(world, only_first=False).events if event.entity_id == ONE]
     if not events:
         return
-    expected = state_of(events)
-    for stored in (False, True):
-        read = [*events, *rng.choices(events, k=3)]
-        rng.shuffle(read)
-        assert state_of(read, stored=stored) == expected
-        assert state_of(read, stored=stored).columns() == expected.columns()
+    assert_any_order_gives_the_same_state(CommandState, events, rng)
 
 
 @given(TELLINGS)
@@ -51,7 +36,7 @@ def test_a_row_is_what_a_look_at_all_events_at_once_would_say(world: list[Tellin
         return said.get("attempts", 0), step, event.sort_key, event.event_id
 
     line = sorted(events, key=place)
-    state = state_of(events).columns()
+    state = state_of(CommandState, events).columns()
     outcome = line[-1].kind.name.rpartition(".")[2]
     assert state[3] == {"admitted": "waiting", "retried": "waiting"}.get(outcome, outcome)
     assert (state[-2], state[-1]) == (line[-1].time, line[-1].event_id)

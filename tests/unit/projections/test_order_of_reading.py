@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import random
-from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import given
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from projections.reading import LoggedEvent
 from projections.recent_updates import State
 from schemas.catalogue import EVENT_TYPES
-from tests.support.worlds import one_of_each, orders
+from tests.support.worlds import assert_any_order_gives_the_same_state, one_of_each, orders, state_of
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _TYPES = (
@@ -74,26 +73,11 @@ Only calls have several times, and a delete happens at its own receipt.
 """
 
 
-def state_of(events: Sequence[LoggedEvent], *, stored: bool = False) -> State:
-    state = State()
-    for event in events:
-        state.fold(event)
-        if stored:
-            state = State.from_json(state.to_json())
-    return state
-
-
 @given(READINGS, orders())
 def test_a_state_is_the_same_in_whatever_order_its_events_are_read(
     events: list[LoggedEvent], rng: random.Random
 ) -> None:
-    expected = state_of(events)
-    for stored in (False, True):
-        read = [*events, *rng.choices(events, k=3)]
-        rng.shuffle(read)
-        state = state_of(read, stored=stored)
-        assert state.columns() == expected.columns()
-        assert state == expected
+    assert_any_order_gives_the_same_state(State, events, rng)
 
 
 @given(READINGS)
@@ -113,7 +97,7 @@ def test_a_state_is_what_a_look_at_all_events_at_once_would_say(events: list[Log
     users = [event.data["lead"].get("responsible_user_id") for event in alive]
     users = [user for user in users if user is not None]
     deletes = [event for event in line if event.kind.deletes]
-    title, kind, _, responsible, occurred_at, _, deleted, name = state_of(events).columns()
+    title, kind, _, responsible, occurred_at, _, deleted, name = state_of(State, events).columns()
     assert (kind, occurred_at, name) == (newest.kind.name, newest.time, newest.event_id)
     assert title == (None if not titles else titles[-1] or "Lead 5")
     assert responsible == (users[-1] if users else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -15,26 +15,17 @@ from projections.reading import LoggedEvent
 from projections.tasks import STATUS_SECONDS, State
 from schemas.catalogue import EVENT_TYPES
 from tests.support.projections import T0, Log, moment, task_statuses
-from tests.support.worlds import one_of_each, orders, some_of
-
-
-def state_of(events: Iterable[LoggedEvent], *, stored: bool = False) -> State:
-    state = State()
-    for event in events:
-        state.fold(event)
-        if stored:
-            state = State.from_json(state.to_json())
-    return state
+from tests.support.worlds import assert_any_order_gives_the_same_state, one_of_each, orders, some_of, state_of
 
 
 def test_what_a_state_keeps_of_the_statuses_is_bounded() -> None:
     log = Log()
     task_statuses(log, 1, *[0] * STATUS_SECONDS)
-    assert (len(state_of(log.events[:-1]).statuses), len(state_of(log.events).statuses)) == (STATUS_SECONDS,) * 2
-    assert state_of(log.events[:-1])._closing()[2] == (T0 + 1) * 1_000_000
-    assert state_of(log.events)._closing()[2] is None  # forgotten
-    backwards = state_of(log.events[::-1])
-    assert backwards == state_of(log.events)
+    full, over = state_of(State, log.events[:-1]), state_of(State, log.events)
+    assert (len(full.statuses), len(over.statuses)) == (STATUS_SECONDS, STATUS_SECONDS)
+    assert full._closing()[2] == (T0 + 1) * 1_000_000
+    assert over._closing()[2] is None  # forgotten
+    assert state_of(State, log.events[::-1]) == over
 
 
 _KINDS = ("added", "updated", "updated", "completed", "deleted")
@@ -86,13 +77,7 @@ def test_a_state_is_the_same_in_whatever_order_its_events_are_read(
     with pytest.MonkeyPatch.context() as patch:
         if short:
             patch.setattr("projections.tasks.STATUS_SECONDS", 2)
-        expected = state_of(events)
-        for stored in (False, True):
-            read = [*events, *rng.choices(events, k=3)]
-            rng.shuffle(read)
-            state = state_of(read, stored=stored)
-            assert state == expected
-            assert state.columns() == expected.columns()
+        assert_any_order_gives_the_same_state(State, events, rng)
 
 
 @given(READINGS)
@@ -108,7 +93,8 @@ def test_a_state_is_what_a_look_at_all_events_at_once_would_say(events: list[Log
             chosen[event.event_id, event.time] = (event.clock, says(event.data["task"][name])[-1])
         return sorted(chosen.values())
 
-    state, text, _, _, on, responsible, deadline, *_, completed_at, reopened_at, _, _, _ = state_of(events).columns()
+    columns = state_of(State, events).columns()
+    state, text, _, _, on, responsible, deadline, *_, completed_at, reopened_at, _, _, _ = columns
     for column, told_in_order in (
         (text, line("text")),
         (responsible, line("responsible_user_id")),

@@ -129,7 +129,7 @@ Outage = Callable[[Servers, House, Sender], Awaitable[None]]
 async def test_each_server_may_go_away_and_come_back(
     mortal_servers: OwnServers, settings: Settings, tmp_path: Path
 ) -> None:
-    outages: list[Outage] = [_postgres_away, _valkey_away, _kafka_away]
+    outages: list[Outage] = [_postgres_away, _valkey_away, _kafka_away, _postgres_away]
     told = []
     with programs(settings, tmp_path / "logs") as started:
         house = House(started)

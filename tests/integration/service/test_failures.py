@@ -86,20 +86,21 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 def test_a_disk_that_fills_up_in_use(tmp_path: Path) -> None:
-    with tmpfs(tmp_path / "small", 320) as disk:
-        with script("run_up.py", disk / "data", "postgres") as process:
+    with tmpfs(tmp_path / "small", 420) as disk:
+        with script("run_up.py", disk / "data", "postgres", "kafka") as process:
             line_with(process, "kommo-streams is up")
             filler = disk / "filler"
             with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
                 while file.write(b"x" * 65536):
                     pass
-            for line in alive_on(disk / "data" / "postgres"):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(line.split()[0]), signal.SIGKILL)  # so that they meet the disk
+            for name in ("postgres", "kafka"):
+                for line in alive_on(disk / "data" / name):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(line.split()[0]), signal.SIGKILL)  # so that they meet the disk
             fails(process, "is full", "--data", seconds=60)
         wait_until(lambda: not alive_on(disk), 5)
         filler.unlink()
-        with script("run_servers.py", disk / "data", "postgres") as process:  # nothing was spoilt
+        with script("run_servers.py", disk / "data", "postgres", "kafka") as process:  # nothing was spoilt
             line_with(process, "READY")
             end(process)
 

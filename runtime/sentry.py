@@ -99,7 +99,6 @@ class _Sentry:
             "release": _release(),
             "sample_rate": settings.sentry_sample_rate,
             "before_send": Scrubber(settings),
-            "shutdown_timeout": FLUSH_SECONDS,
             **_NOTHING_BUT_ERRORS,
         }
         try:

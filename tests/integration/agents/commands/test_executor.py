@@ -161,6 +161,17 @@ async def test_accounts_without_work_keep_none_with_work_waiting(home: House) ->
         await home.until(command, "succeeded", seconds=20)
 
 
+async def test_an_account_that_has_not_answered_yet_holds_up_one_place_only(home: House) -> None:
+    home.kommo.mischief(ApiMischief(latency=0.5))
+    commands = [home.lead(str(number)) for number in range(4)]
+    await home.take_on(*commands)
+    home.execute(commands_running=4, commands_per_account=4)
+    for command in commands:
+        await home.until(command, "succeeded")
+    first, *others = sorted(effect.received_at for effect in home.effects("created"))
+    assert min(others) - first >= 0.45, "the first answer was waited for"
+
+
 async def test_accounts_with_a_backlog_take_turns(home: House) -> None:
     homes = [home, *[await home.with_account() for _ in range(5)]]
     home.kommo.mischief(ApiMischief(latency=0.02))

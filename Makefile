@@ -50,7 +50,8 @@ chromium: # the page is tested in a real browser
 		echo "The page is tested in Chromium: installing it with apt-get."; \
 		$$( [ "$$(id -u)" = 0 ] || echo sudo ) sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium'; }
 
-# A file's tests stay in one process, so that what they share is made once; the dearest tiers begin.
+# A file's tests stay in one process, so that what they share is made once; the dearest tiers begin. How many processes
+# there are tests/conftest.py says.
 PYTEST = $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder \
 	--durations=25 --pytest-durations=25 --pytest-durations-show=fixture --pytest-durations-time-format=auto
 
@@ -61,7 +62,8 @@ unit: $(INSTALLED)
 	$(PYTEST) --hypothesis-profile=quick tests/unit
 
 .PHONY: test
-test: lint chromium ## Everything but the soak: linters, then every test on real servers
+test: ## Everything but the soak: linters, then every test on real servers
+	@$(MAKE) --no-print-directory -j 4 --output-sync=target lint chromium
 	$(PYTEST)
 
 .PHONY: soak fuzz

@@ -39,6 +39,11 @@ for _name in [name for name in os.environ if name.startswith(PREFIX)]:
     del os.environ[_name]  # a test says itself what its settings are
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are cores: most tests wait, for a server or for a clock."""
+    return max(1, (os.cpu_count() or 1) * 3 // 2)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """The process that starts the workers, or is the only one, makes the run's folder."""
     if not hasattr(config, "workerinput"):

@@ -35,8 +35,8 @@ def pair(number: int, **other: Any) -> dict[str, Any]:
     return {"token_type": "Bearer", "expires_in": 86400, "access_token": access, "refresh_token": f"r{number}"} | other
 
 
-async def row(pool: Any) -> dict[str, Any]:
-    return dict(await pool.fetchrow("SELECT * FROM kommo_agents.credentials"))
+async def row(pool: Any, account: int = ACCOUNT) -> dict[str, Any]:
+    return dict(await pool.fetchrow("SELECT * FROM kommo_agents.credentials WHERE account_id = $1", account))
 
 
 async def stored(clients: KommoClients) -> tuple[str, str | None]:
@@ -351,11 +351,11 @@ async def test_keys_are_rotated_for_all_or_none(clients: KommoClients, pool: Any
             found = await CredentialStore(connection, only_new).get(account)
             assert found is not None
             assert found.pair.access.get_secret_value() == TOKEN
-        before = await row(pool)
+        before = await row(pool, 1)
         await connection.execute("UPDATE kommo_agents.credentials SET access_token = 'x' WHERE account_id = 2")
         with pytest.raises(KommoError):
             await rotate(connection, both)
-        assert (await row(pool))["access_token"] == before["access_token"]
+        assert (await row(pool, 1))["access_token"] == before["access_token"]
 
 
 async def test_postgresql_that_is_away_is_its_own_error(kommo_settings: Settings, connected: Connect) -> None:

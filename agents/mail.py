@@ -23,7 +23,6 @@ _SECONDS = 15.0
 _TEXT_SECONDS = 60.0  # a server may look at a mail for long before it takes it
 _READY, _TAKEN = 354, 250
 _PORTS = {"smtp": 587, "smtps": 465}
-_HEADER_BREAK = re.compile(r"[\r\n]")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _LEADING_DOT = re.compile(rb"(?m)^\.")
 
@@ -49,9 +48,10 @@ class Mailer:
             parts, port = urlsplit(""), None
         if parts.scheme not in _PORTS or not parts.hostname:
             raise StartError(f"{PREFIX}SMTP_URL must be like smtp://USER:PASSWORD@HOST:587 or smtps://...")
-        if settings.mail_from is None or "@" not in parseaddr(settings.mail_from)[1]:
-            raise StartError(f"{PREFIX}SMTP_URL needs {PREFIX}MAIL_FROM: NAME <ADDRESS>")
-        self._sender = settings.mail_from
+        sender = settings.mail_from or ""
+        if not sender.isprintable() or "@" not in parseaddr(sender)[1]:  # a line break would begin another header
+            raise StartError(f"{PREFIX}SMTP_URL needs {PREFIX}MAIL_FROM: NAME <ADDRESS>, in one line")
+        self._sender = sender
         self._secure = parts.scheme == "smtps"
         self._host, self._port = parts.hostname, port or _PORTS[parts.scheme]
         self._user = unquote(parts.username) if parts.username else None
@@ -101,7 +101,7 @@ class Mailer:
         message = EmailMessage()
         message["Message-ID"] = message_id  # of the command: a mail that came twice can be known by it
         message["Date"] = dt.datetime.now(dt.UTC)
-        message["From"] = _HEADER_BREAK.sub(" ", self._sender)
+        message["From"] = self._sender
         message["To"] = ", ".join(map(_ascii, mail.to))
         if mail.cc:
             message["Cc"] = ", ".join(map(_ascii, mail.cc))

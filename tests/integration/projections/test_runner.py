@@ -17,6 +17,7 @@ import pytest
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.errors import KafkaTimeoutError
 from pydantic import SecretStr
 
 from projections.activity_log import ActivityLog
@@ -31,7 +32,7 @@ from runtime.metrics import DEAD_LETTERS
 from runtime.settings import Settings
 from runtime.waiting import pause
 from schemas.catalogue import EVENT_TYPES, EventType
-from schemas.deadletter import read_headers
+from schemas.deadletter import DeadLetter, read_headers
 from schemas.event import HEADERS, NewerEventError
 from schemas.models import EventData
 from streams.connection import connection as kafka
@@ -95,11 +96,13 @@ def own_postgres() -> Iterator[OwnServers]:
 
 
 @contextlib.asynccontextmanager
-async def run(settings: Settings, projection: Projection | None = None) -> AsyncIterator[Health]:
+async def run(
+    settings: Settings, projection: Projection | None = None, letters_by: type[Producer] = Producer
+) -> AsyncIterator[Health]:
     """Run a projection (activity_log) while the context lasts."""
     cluster = await ensure_topics(settings)
     health = Health()
-    async with Producer(settings, "letters") as letters:
+    async with letters_by(settings, "letters") as letters:
         runner = Runner(settings, projection or ActivityLog(), cluster.cluster_id, letters, health)
         async with running(runner.run):
             yield health
@@ -588,6 +591,30 @@ async def _counted(connection: Any, count: int, seconds: float = 30) -> None:
         return await position(connection, "counting") == count
 
     await eventually(there, seconds, f"position {count}")
+
+
+class Refused(Producer):
+    """Kafka does not acknowledge a dead letter."""
+
+    async def set_aside(self, letters: Iterable[DeadLetter]) -> None:
+        raise KafkaTimeoutError("no acknowledgement")
+
+
+@pytest.mark.parametrize("bad", ["no event", "a fold fails"])
+async def test_a_position_never_passes_what_is_not_in_the_dead_letters(
+    log: Settings, connection: Any, bad: str
+) -> None:
+    first, second, third = news(3)
+    if bad == "no event":
+        second = Record(KEY, b"no event")
+    projection = Failing([_id(second)] if bad == "a fold fails" else [])
+    await publish(log, [first, second, third])
+    async with run(log, projection, Refused) as health:
+        await eventually(lambda: "no acknowledgement" in str(health.reasons), 30)
+        assert await position(connection, "counting") <= 1
+    async with run(log, projection):
+        await _counted(connection, 3)
+    assert [letter.value for letter in await dead_letters(log)] == [second.value]
 
 
 @pytest.mark.parametrize("where", ["folds", "prepare", "write"])

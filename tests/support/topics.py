@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.errors import LeaderNotAvailableError, NotLeaderForPartitionError
 
 from runtime.settings import Settings
 from streams.topics import physical, topics
+from tests.support.waiting import eventually
 
 
 def partitions_of(settings: Settings, topic: str) -> list[TopicPartition]:
@@ -37,6 +40,24 @@ async def amount(settings: Settings, topic: str) -> int:
     """How many records a topic has; none is read."""
     async with _consumer(settings) as consumer:
         return sum((await consumer.end_offsets(partitions_of(settings, topic))).values())
+
+
+async def delete_records(settings: Settings, partitions: Sequence[TopicPartition], before: int = -1) -> None:
+    """Delete what lies before an offset (-1: all there is); a topic just made may have to wait for its leaders."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await admin.start()
+
+    async def deleted() -> bool:
+        try:
+            await admin.delete_records(dict.fromkeys(partitions, RecordsToDelete(before_offset=before)))
+        except (LeaderNotAvailableError, NotLeaderForPartitionError):
+            return False
+        return True
+
+    try:
+        await eventually(deleted, 20, "the partitions have leaders")
+    finally:
+        await admin.close()
 
 
 @contextlib.asynccontextmanager

@@ -12,15 +12,14 @@ import asyncpg
 import pytest
 import pytest_asyncio
 import redis.asyncio as redis
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-from aiokafka.structs import TopicPartition
 
 from runtime.settings import Settings
-from streams.topics import COMMANDS, ensure_topics, physical
+from streams.topics import COMMANDS, ensure_topics
 from tests.integration.dashboard.support import Board, Rows, kafka_of, open_board
 from tests.support.databases import lasting_database, new_database
 from tests.support.installation import delete_topics, installation, redis_url_of
 from tests.support.servers import Servers
+from tests.support.topics import delete_records, partitions_of
 
 _EMPTY = "; ".join(
     f"DELETE FROM {table}"  # of few rows it costs a fifth of TRUNCATE, and waits for no reader
@@ -115,14 +114,7 @@ async def shared_kafka(shared_servers: Servers, shared_database: str) -> AsyncIt
 @pytest_asyncio.fixture(loop_scope="module")
 async def kafka(shared_kafka: Settings) -> Settings:
     """The module's installation; no commands lie in its topic."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=shared_kafka.kafka_bootstrap_servers)
-    await admin.start()
-    try:
-        name, everything = physical(shared_kafka, COMMANDS), RecordsToDelete(before_offset=-1)
-        partitions = [TopicPartition(name, number) for number in range(shared_kafka.commands_partitions)]
-        await admin.delete_records(dict.fromkeys(partitions, everything))
-    finally:
-        await admin.close()
+    await delete_records(shared_kafka, partitions_of(shared_kafka, COMMANDS))
     return shared_kafka
 
 

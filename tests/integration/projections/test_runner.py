@@ -16,7 +16,6 @@ import orjson
 import pytest
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import KafkaTimeoutError
 from pydantic import SecretStr
 
@@ -41,7 +40,7 @@ from streams.topics import DEADLETTERS, EVENTS, ensure_topics, physical
 from tests.support.installation import delete_topics
 from tests.support.projections import ACCOUNT, T0, body, event_json, lead, values
 from tests.support.servers import OwnServers, own_servers, worker_number
-from tests.support.topics import everything
+from tests.support.topics import delete_records, everything
 from tests.support.waiting import eventually, running
 
 KEY = f"{ACCOUNT}/lead/1".encode()
@@ -361,12 +360,7 @@ async def cut(settings: Settings, offset: int) -> None:
     """Let the log of lead 1's partition begin at an offset."""
     async with Producer(settings, "test") as producer:
         partition = TopicPartition(physical(settings, EVENTS), await producer.partition(EVENTS, KEY))
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
-    await admin.start()
-    try:
-        await admin.delete_records({partition: RecordsToDelete(before_offset=offset)})
-    finally:
-        await admin.close()
+    await delete_records(settings, [partition], offset)
 
 
 async def test_a_log_that_was_cut_beyond_the_position_stops_the_projection(log: Settings, connection: Any) -> None:

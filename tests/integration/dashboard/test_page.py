@@ -73,8 +73,9 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
 
 
 @pytest.fixture
-def board(own_board: Board) -> Board:
-    """Streams are of one test only."""
+def board(own_board: Board, monkeypatch: pytest.MonkeyPatch) -> Board:
+    """Streams are of one test only, and no list is kept for long: the page's clock goes faster than the cache's."""
+    monkeypatch.setattr("dashboard.pages.CACHE_MILLISECONDS", 1)
     return own_board
 
 

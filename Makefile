@@ -15,10 +15,11 @@ help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
 
 # The environment is made anew for another Python: make test PYTHON=python3.13
-VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 INSTALLED := .venv/installed-$(VERSION)
 
 $(INSTALLED): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "kommo-streams needs Python 3.11 or newer: make PYTHON=python3.13 ..." >&2; exit 1; }
 	[ -e $@ ] || $(PYTHON) -m venv --clear .venv
@@ -57,9 +58,9 @@ PYTEST = $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder 
 
 .PHONY: quick unit
 quick: ## Linters, types and the tests that need no server: for the inner loop
-	@$(MAKE) --no-print-directory -j 2 --output-sync=target lint unit
-unit: $(INSTALLED)
-	$(PYTEST) --hypothesis-profile=quick tests/unit
+	@$(MAKE) --no-print-directory -j 4 --output-sync=target lint unit
+unit: $(INSTALLED) # with a + its dots are shown as they come
+	+$(PYTEST) --hypothesis-profile=quick tests/unit
 
 .PHONY: test
 test: ## Everything but the soak: linters, then every test on real servers

@@ -63,7 +63,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for reports in terminalreporter.stats.values():
         for report in reports:
             if isinstance(report, pytest.TestReport):
-                tier = report.nodeid.split("/")[1]
+                tier = next(iter(report.nodeid.split("/")[1:-1]), "no tier")
                 seconds[tier] += report.duration
                 tests[tier] += report.when == "call"
     if seconds:

@@ -20,6 +20,7 @@ from service.embedded import EmbeddedServers
 from tests.support import ROOT
 
 _FOLDER, _OWNER = "KOMMO_TESTS_FOLDER", "KOMMO_TESTS_OWNER"
+_PREFIX, _RUNS = "ks-", "run.lock"
 _ROOM = 4 * 2**30
 """Bytes that must be free in memory for the servers' folders to lie there."""
 _START_LIMIT = 90.0
@@ -48,9 +49,21 @@ def begin_run() -> None:
     socket's path has a limit of some 100 characters.
     """
     memory = Path("/dev/shm")
-    in_memory = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM
-    os.environ[_FOLDER] = tempfile.mkdtemp(prefix="ks-", dir=memory if in_memory else None)
+    has_memory = memory.is_dir() and os.access(memory, os.W_OK)
+    if has_memory:
+        _remove_what_killed_runs_left(memory)
+    in_memory = has_memory and shutil.disk_usage(memory).free > _ROOM
+    os.environ[_FOLDER] = tempfile.mkdtemp(prefix=_PREFIX, dir=memory if in_memory else None)
     os.environ[_OWNER] = str(os.getpid())
+    fcntl.flock(os.open(run_folder() / _RUNS, os.O_CREAT | os.O_RDWR), fcntl.LOCK_EX)  # until this process ends
+
+
+def _remove_what_killed_runs_left(memory: Path) -> None:
+    """Remove the folders of runs of this user that live no more: it is memory that they take."""
+    for lock in memory.glob(f"{_PREFIX}*/{_RUNS}"):
+        with contextlib.suppress(OSError), lock.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held while the run lives
+            shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 def end_run() -> None:

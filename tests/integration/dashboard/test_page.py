@@ -44,6 +44,8 @@ pytestmark = [
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
+    if _HEADED and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        pytest.fail("KOMMO_TESTS_HEADED=1 needs a display: run it on a desktop, or under xvfb-run", pytrace=False)
     async with async_playwright() as playwright:
         started = await playwright.chromium.launch(
             executable_path=_CHROMIUM, args=_ARGUMENTS, headless=not _HEADED, slow_mo=500 if _HEADED else 0

@@ -174,13 +174,16 @@ async def test_each_server_may_go_away_and_come_back(
 async def test_readyz_says_that_kafka_went_away_and_sigterm_is_obeyed_meanwhile(
     mortal_servers: OwnServers, settings: Settings, tmp_path: Path
 ) -> None:
-    """Nothing is sent: each finds out by itself."""
+    """Nothing is sent: each finds out by itself, also that Kafka is back."""
     with programs(settings, tmp_path / "logs") as started:
         members = [started.start(name) for name in ("gateway", "ingest", "projector", "dashboard", "worker")]
-        for member in members:
+        stay = [started.start(name) for name in ("gateway", "ingest")]
+        for member in [*members, *stay]:
             await member.ready()
         tell = ("gateway", "ingest", "projector")
         print(await _ends_while_away(mortal_servers.embedded.kafka, members, *tell, seconds=10))
+        for member in stay:
+            await member.ready(BACK_SECONDS)
 
 
 async def _ends_while_away(server: Any, members: list[Program], *tell: str, seconds: float = 20) -> str:

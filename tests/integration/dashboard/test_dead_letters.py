@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from dashboard import database
 from dashboard.parameters import DEAD_LETTERS as PARAMETERS
 from projections.queries import DEAD_LETTERS, ORIGINAL, VIEWS, Filter, page_query
 from tests.integration.dashboard.support import NOON, ONE, TWO, Board, Rows, open_board
@@ -279,7 +280,8 @@ async def test_no_event_can_be_waited_for_among_letters(board: Board, rows: Rows
 async def test_without_its_view_the_dashboard_is_not_ready(
     rows: Rows, tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboard.database._PROBE_SECONDS", 0.05)
+    assert database._PROBE_SECONDS <= 1
+    monkeypatch.setattr(database, "_PROBE_SECONDS", 0.05)
     async with open_board(tables) as board:
 
         async def ready() -> int:

@@ -14,7 +14,7 @@ import pytest_asyncio
 from pydantic import SecretStr
 from tenacity import wait_fixed
 
-from agents.commands import executor, handlers, leases, recorder
+from agents.commands import executor, handlers, leases, recorder, table
 from agents.commands.admitted import Claimed
 from agents.kommo import oauth
 from agents.kommo.clients import KommoClients
@@ -149,6 +149,38 @@ async def test_seven_requests_a_second_are_kept_and_nothing_is_refused(home: Hou
         await home.rest()
 
 
+async def test_a_lead_that_another_command_only_touched_is_found_as_what_this_one_made(home: House) -> None:
+    home.execute(retry="create_lead.base=60, create_lead.jitter=0")
+    home.trouble(answers_lost=1.0)
+    await home.begin(create := home.lead())
+    await home.until(create, "waiting", tries=1)
+    await home.begin(reaction := home.note(home.effects("created")[-1].id))
+    await home.until(reaction, "succeeded")
+    await home.due_now(create)
+    row = await home.until(create, "succeeded", "failed", "unknown")
+    assert row["state"] == "succeeded", row["error"]
+    assert [effect.kind for effect in home.effects("created")] == ["lead", "note"]
+
+
+async def test_a_change_of_another_entity_does_not_explain_this_ones(home: House) -> None:
+    home.execute()
+    await home.begin(first := home.lead("First"))
+    since = (await home.until(first, "succeeded"))["claimed_at"]
+    await home.begin(second := home.lead("Second"))
+    await home.until(second, "succeeded")
+    one, other = [effect.id for effect in home.effects("created")]
+    await home.pool.execute(
+        "UPDATE kommo_agents.commands SET result = jsonb_set(result, '{updated_at}', to_jsonb($2::bigint))"
+        " WHERE id = $1",
+        second.id,
+        2_000_000_000,
+    )
+    async with home.pool.acquire() as connection:
+        assert await table.last_update(connection, home.account, since, "lead", other) == 2_000_000_000
+        assert 0 < await table.last_update(connection, home.account, since, "lead", one) < 2_000_000_000
+        assert await table.last_update(connection, home.account, since, "contact", other) == 0
+
+
 async def test_accounts_without_work_keep_none_with_work_waiting(home: House) -> None:
     homes = [home, *[await home.with_account() for _ in range(4)]]
     home.execute(commands_running=2, commands_per_account=2)
@@ -258,6 +290,7 @@ async def test_a_topic_that_was_not_known_for_a_moment_is_read_again(
     shared_servers: Servers, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a restart of Kafka, whose broker answers before it knows its topics."""
+    assert faust_app.METADATA_MS <= 5_000
     monkeypatch.setattr(faust_app, "METADATA_MS", 500)
     async with own_house(shared_servers) as home:
         home.work()

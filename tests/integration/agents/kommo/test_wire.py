@@ -197,18 +197,22 @@ async def test_an_unpacked_body_is_bounded_in_memory(connected: Connect) -> None
             tracemalloc.stop()
 
 
+ACCOUNTS = 14
+"""So many that their connections are more than one pool of httpx's has, 100."""
+
+
 @pytest.mark.parametrize("patience", [60.0])
 async def test_accounts_that_hang_hold_up_no_other(clients: KommoClients, connected: Connect) -> None:
     """Each fills its own connections only, also where all are behind one address."""
     async with serving(otherwise=hang) as bad, serving(otherwise=answer(200, {})) as good:
-        hanging = [await connected(bad.base_url, number) for number in range(1, 11)]
+        hanging = [await connected(bad.base_url, number) for number in range(1, 1 + ACCOUNTS)]
         calls = [asyncio.create_task(kommo.request("POST", "/leads", json=[])) for kommo in hanging for _ in range(12)]
-        while len(bad.got) < 10 * CONNECTIONS:
+        while len(bad.got) < ACCOUNTS * CONNECTIONS:
             await asyncio.sleep(0.01)
         kommo = await connected(good.base_url)
         for _ in range(20):
             await kommo.request("POST", "/leads", json=[])
-        assert len(bad.got) == bad.connections == 10 * CONNECTIONS, "no account has more at once"
+        assert len(bad.got) == bad.connections == ACCOUNTS * CONNECTIONS, "no account has more at once"
         assert not any(call.done() for call in calls)
         for call in calls:
             call.cancel()

@@ -12,6 +12,8 @@ import faust
 
 from runtime.settings import Settings
 from streams.connection import connection
+from streams.faust_transport import GaplessTransport
+from streams.gaps import OffsetTracker
 from streams.topics import MIB, physical
 
 SESSION_SECONDS = 6.0
@@ -19,7 +21,12 @@ METADATA_MS = 5_000
 
 
 class _App(faust.App):
-    """An app without files: it has no tables, and where it runs may not be writable."""
+    """An app without files, since where it runs may not be writable, whose transport passes no record over."""
+
+    tracker: OffsetTracker
+
+    def _new_transport(self) -> GaplessTransport:
+        return GaplessTransport(self.conf.broker_consumer, self)
 
     def _create_directories(self) -> None:
         return
@@ -29,7 +36,7 @@ def faust_app(settings: Settings, agent: str) -> faust.App:
     """Return the app of an agent, in a consumer group of its own. Raises StartError for wrong Kafka settings."""
     options = connection(settings, agent)
     brokers = [f"kafka://{broker.strip()}" for broker in settings.kafka_bootstrap_servers.split(",")]
-    return _App(
+    app = _App(
         f"{settings.kafka_prefix}kommo-streams.{agent}",
         broker=brokers,
         broker_client_id=options["client_id"],
@@ -52,6 +59,8 @@ def faust_app(settings: Settings, agent: str) -> faust.App:
         autodiscover=False,
         store="memory://",
     )
+    app.tracker = OffsetTracker(settings)
+    return app
 
 
 def faust_topic(app: faust.App, settings: Settings, name: str) -> Any:

@@ -142,7 +142,9 @@ class _Up:
         lock = DirectoryLock(self._directory)
         lock.acquire()
         try:
-            leftovers.end(self._directory)
+            if ended := leftovers.end(self._directory):
+                said = "1 process" if ended == 1 else f"{ended} processes"
+                _print(self._console, f"Ended {said} that a killed run on {self._directory} left.")
             self._run(lock)
         finally:
             lock.release()

@@ -19,6 +19,9 @@ MINIMUM_FREE = 200 * 1024 * 1024
 LOW_FREE = 500 * 1024 * 1024
 """Bytes: with less a user is warned."""
 
+_LOCK = "lock"
+"""The file that is locked; it is also what tells a data folder from any other."""
+
 LONGEST_PATH = 700
 """Characters: PostgreSQL cuts paths at 1,024, and its own file names need room."""
 
@@ -85,7 +88,8 @@ class Secrets:
 def prepare_directory(directory: Path) -> Path:
     """Make the folder if needed, and see that it can be written in and has room; returns its absolute path.
 
-    Raises EmbeddedError.
+    Raises EmbeddedError, also for a folder that holds something else: what lies in a data folder is ours to end, to
+    change and to delete.
     """
     path = Path(os.path.abspath(directory.expanduser()))
     if len(str(path)) > LONGEST_PATH:
@@ -95,6 +99,7 @@ def prepare_directory(directory: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = path.resolve()
+        _refuse_what_is_not_ours(path)
         (path / "log").mkdir(exist_ok=True, mode=0o700)
         probe = path / f".probe.{os.getpid()}"
         probe.write_bytes(b"x")
@@ -105,6 +110,18 @@ def prepare_directory(directory: Path) -> Path:
     if free < MINIMUM_FREE:
         raise full_disk(path)
     return path
+
+
+def _refuse_what_is_not_ours(path: Path) -> None:
+    """Raise EmbeddedError for a folder with anything in it that no earlier run has locked, and for / and a home."""
+    if path == Path(path.anchor) or str(path) == os.path.realpath(os.path.expanduser("~")):
+        raise EmbeddedError(f"{path} is no data folder. Name one of its own: --data DIR.")
+    there = {name for name in os.listdir(path) if not name.startswith(".probe.")}
+    if _LOCK not in there and (others := sorted(there - {"log", "lost+found"})):
+        raise EmbeddedError(
+            f"{path} is no data folder of kommo-streams, and not empty ({', '.join(others[:3])}). "
+            "Use an empty folder, or one that it made: --data DIR."
+        )
 
 
 class DirectoryLock:
@@ -121,7 +138,7 @@ class DirectoryLock:
 
     def acquire(self) -> None:
         """Take the lock. Raises EmbeddedError when another process has it."""
-        path = self._directory / "lock"
+        path = self._directory / _LOCK
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)  # close-on-exec: no child inherits it
         except OSError as error:

@@ -15,8 +15,11 @@ from service.embedded.errors import EmbeddedError, not_installed
 if TYPE_CHECKING:
     import psutil
 
-_REWRITERS = ("postgres", "initdb", "valkey-server")
-"""Programs that may overwrite their environment to set a title; they are known by name and working folder."""
+_REWRITERS = {"postgres": "postgres", "initdb": "postgres", "valkey-server": "valkey"}
+"""Programs that may overwrite their environment to set a title, and the folder in a data folder that each works in.
+
+Whoever works elsewhere below the data folder is another system's: its data folder may lie in ours.
+"""
 
 
 def _is_ours(process: psutil.Process, directory: Path) -> bool:
@@ -28,7 +31,7 @@ def _is_ours(process: psutil.Process, directory: Path) -> bool:
         if process.environ().get(MARK) == str(directory):
             return True
         name = Path(process.exe()).name.removesuffix(".exe").removesuffix(" (deleted)")
-        return name in _REWRITERS and Path(process.cwd()).is_relative_to(directory)
+        return name in _REWRITERS and Path(process.cwd()).is_relative_to(directory / _REWRITERS[name])
     except (psutil.Error, OSError):
         return False  # gone, or another user's: not ours
 

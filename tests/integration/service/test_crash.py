@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from service.embedded import leftovers
+from service.embedded import EmbeddedError, EmbeddedServers, leftovers
 from service.embedded.child import MARK
 from tests.support import ROOT
 from tests.support.processes import (
@@ -80,6 +80,19 @@ def test_only_processes_of_the_folder_are_ended(tmp_path: Path) -> None:
         assert bystander.poll() is None
         neighbour.kill()
         bystander.kill()
+
+
+def test_servers_of_a_data_folder_within_the_folder_are_not_ended(tmp_path: Path) -> None:
+    inner = EmbeddedServers(tmp_path / "outer" / "inner", only=("postgres", "valkey"))
+    inner.start()
+    try:
+        assert list(leftovers.find(tmp_path / "outer")) == []
+        assert {process.name() for process in leftovers.find(tmp_path / "outer" / "inner")} >= {"postgres"}
+        with pytest.raises(EmbeddedError, match=r"not empty \(inner\)"):
+            EmbeddedServers(tmp_path / "outer", only=("valkey",)).start()
+        assert all(server.is_alive() for server in inner.servers)
+    finally:
+        inner.stop()
 
 
 def _python_for_everyone() -> str:

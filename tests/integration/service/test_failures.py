@@ -119,6 +119,19 @@ def test_a_file_in_the_way_and_a_path_that_is_too_long(tmp_path: Path, capsys: p
     refuses(capsys, tmp_path / ("x" * 300), "too long", "--data")
 
 
+def test_a_folder_of_something_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    refuses(capsys, tmp_path, "no data folder of kommo-streams", "not empty (notes.txt)", "--data DIR")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    for folder in (Path("/"), Path("~"), tmp_path / "home"):
+        refuses(capsys, folder, "is no data folder", "--data DIR")
+    assert sorted(os.listdir(tmp_path)) == ["home", "notes.txt"], "nothing was written"
+    assert os.listdir(tmp_path / "home") == []
+
+
 def test_a_folder_of_another_user(tmp_path: Path) -> None:
     for number, words in {1: "may not write", 13: "may not write", 28: "full", 122: "full", 30: "read-only"}.items():
         assert words in str(explain_os_error(OSError(number, os.strerror(number)), tmp_path))

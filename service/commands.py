@@ -109,7 +109,13 @@ def init() -> None:
 
 
 @click.command()
-@click.option("--data", default="data", show_default=True, metavar="DIR", help="Where it lives.")
+@click.option(
+    "--data",
+    default="data",
+    show_default=True,
+    metavar="DIR",
+    help="Where it lives: an empty folder, or one that it made.",
+)
 @click.option("--port", type=click.IntRange(1, 65534), help="Port of the dashboard; the gateway gets the next one.")
 @click.option(
     "--account", type=click.IntRange(1, 2**63 - 1), default=16700680, show_default=True, help="Whose webhooks."

@@ -26,7 +26,8 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         committed: Mapping[Any, Any] = await consumer.seek_to_committed()
         beginnings = await consumer.beginning_offsets(list(committed))
         for partition, offset in committed.items():
-            if not offset:
+            # The next rebalance may have taken it meanwhile; then that one's seek counts.
+            if not offset and partition in consumer.assignment():
                 consumer.seek(partition, beginnings[partition])
         cast(Any, self.consumer).tracker.begin(
             {at: max(offset or 0, beginnings[at]) for at, offset in committed.items()}

@@ -20,7 +20,8 @@ LOW_FREE = 500 * 1024 * 1024
 """Bytes: with less a user is warned."""
 
 _LOCK = "lock"
-"""The file that is locked; it is also what tells a data folder from any other."""
+_MARKS = {_LOCK, "log"}
+"""The file that is locked, and what tells a data folder from any other: both are made before anything else."""
 
 LONGEST_PATH = 700
 """Characters: PostgreSQL cuts paths at 1,024, and its own file names need room."""
@@ -113,11 +114,11 @@ def prepare_directory(directory: Path) -> Path:
 
 
 def _refuse_what_is_not_ours(path: Path) -> None:
-    """Raise EmbeddedError for a folder with anything in it that no earlier run has locked, and for / and a home."""
+    """Raise EmbeddedError for a folder with anything in it that no earlier run has marked, and for / and a home."""
     if path == Path(path.anchor) or str(path) == os.path.realpath(os.path.expanduser("~")):
         raise EmbeddedError(f"{path} is no data folder. Name one of its own: --data DIR.")
     there = {name for name in os.listdir(path) if not name.startswith(".probe.")}
-    if _LOCK not in there and (others := sorted(there - {"log", "lost+found"})):
+    if not there >= _MARKS and (others := sorted(there - {"log", "lost+found"})):
         raise EmbeddedError(
             f"{path} is no data folder of kommo-streams, and not empty ({', '.join(others[:3])}). "
             "Use an empty folder, or one that it made: --data DIR."

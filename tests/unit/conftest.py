@@ -4,37 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-
-def _refused() -> None:
-    """Say where a test that needs a server belongs."""
-    pytest.fail("tests/unit has no servers: a test that needs one belongs to tests/integration", pytrace=False)
+_SERVERS = {"servers", "shared_servers", "mortal_servers"}
 
 
-@pytest.fixture(scope="session")
-def shared_servers() -> None:
-    """Refuse."""
-    _refused()
-
-
-@pytest.fixture(scope="session")
-def mortal_servers() -> None:
-    """Refuse."""
-    _refused()
-
-
-@pytest.fixture
-def servers() -> None:
-    """Refuse."""
-    _refused()
-
-
-@pytest.fixture
-def database() -> None:
-    """Refuse."""
-    _refused()
-
-
-@pytest.fixture
-def settings() -> None:
-    """Refuse."""
-    _refused()
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse a test that asks for servers, be it by way of other fixtures, before any is started."""
+    if _SERVERS & set(getattr(item, "fixturenames", ())):
+        pytest.fail("tests/unit has no servers: a test that needs one belongs to tests/integration", pytrace=False)

@@ -82,6 +82,16 @@ def test_only_processes_of_the_folder_are_ended(tmp_path: Path) -> None:
         bystander.kill()
 
 
+def test_up_says_what_it_ended(tmp_path: Path) -> None:
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with subprocess.Popen(sleep, env={**os.environ, MARK: str(tmp_path / "data")}) as left:
+        wait_until(lambda: list(leftovers.find(tmp_path / "data")), 5)
+        with script("run_up.py", tmp_path / "data", "valkey") as process:
+            line_with(process, f"Ended 1 process that a killed run on {tmp_path / 'data'} left.")
+            assert left.wait() == -signal.SIGKILL
+            end(process)
+
+
 def test_servers_of_a_data_folder_within_the_folder_are_not_ended(tmp_path: Path) -> None:
     inner = EmbeddedServers(tmp_path / "outer" / "inner", only=("postgres", "valkey"))
     inner.start()

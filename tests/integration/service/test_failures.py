@@ -124,11 +124,13 @@ def test_a_folder_of_something_else(
 ) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     refuses(capsys, tmp_path, "no data folder of kommo-streams", "not empty (notes.txt)", "--data DIR")
+    (tmp_path / "lock").write_text("of another program, in its own folder")
+    refuses(capsys, tmp_path, "not empty (lock, notes.txt)")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     for folder in (Path("/"), Path("~"), tmp_path / "home"):
         refuses(capsys, folder, "is no data folder", "--data DIR")
-    assert sorted(os.listdir(tmp_path)) == ["home", "notes.txt"], "nothing was written"
+    assert sorted(os.listdir(tmp_path)) == ["home", "lock", "notes.txt"], "nothing was written"
     assert os.listdir(tmp_path / "home") == []
 
 
